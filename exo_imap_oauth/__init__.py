@@ -1,0 +1,60 @@
+"""Read Exchange Online mailboxes over IMAP with an app-only OAuth2 token.
+
+Nothing heavier than this file is loaded until a name is used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exo_imap_oauth._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from exo_imap_oauth.access_token import AccessToken as AccessToken
+    from exo_imap_oauth.clouds import Cloud as Cloud
+    from exo_imap_oauth.config import InboxConfig as InboxConfig
+    from exo_imap_oauth.config import load_config as load_config
+    from exo_imap_oauth.imap import authenticate_xoauth2 as authenticate_xoauth2
+    from exo_imap_oauth.imap import open_mailbox as open_mailbox
+    from exo_imap_oauth.token_source import TokenSource as TokenSource
+else:
+    _EXPORTS = {
+        "AccessToken": "access_token",
+        "Cloud": "clouds",
+        "InboxConfig": "config",
+        "TokenSource": "token_source",
+        "authenticate_xoauth2": "imap",
+        "load_config": "config",
+        "open_mailbox": "imap",
+    }
+    _SUBMODULES = frozenset(
+        "access_token advice clouds config errors imap powershell properties testing token_cache"
+        " token_source xoauth2".split()
+    )
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name in _EXPORTS:
+            value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+            globals()[name] = value
+            return value
+        if name in _SUBMODULES:
+            return import_module(f"{__name__}.{name}")
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+
+    def __dir__():
+        return sorted({*globals(), *_EXPORTS, *_SUBMODULES})
+
+
+__all__ = [
+    "AccessToken",
+    "Cloud",
+    "InboxConfig",
+    "TokenSource",
+    "__version__",
+    "authenticate_xoauth2",
+    "load_config",
+    "open_mailbox",
+]

@@ -1,0 +1,1 @@
+"""PowerShell: quoting of values, and the script that sets up Exchange Online."""
