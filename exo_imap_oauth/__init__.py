@@ -28,12 +28,25 @@ else:
         "open_mailbox": "imap",
     }
     _SUBMODULES = frozenset(
-        "access_token advice clouds config errors imap powershell properties testing token_cache"
-        " token_source xoauth2".split()
+        {
+            "access_token",
+            "advice",
+            "clouds",
+            "config",
+            "credentials",
+            "errors",
+            "imap",
+            "powershell",
+            "properties",
+            "testing",
+            "token_cache",
+            "token_source",
+            "xoauth2",
+        }
     )
 
-    def __getattr__(name):
-        from importlib import import_module
+    def __getattr__(name):  # noqa: ANN001, ANN202 - type checkers must not see it
+        from importlib import import_module  # noqa: PLC0415 - as late as everything else
 
         if name in _EXPORTS:
             value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
@@ -44,7 +57,7 @@ else:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
 
-    def __dir__():
+    def __dir__():  # noqa: ANN202 - the same
         return sorted({*globals(), *_EXPORTS, *_SUBMODULES})
 
 

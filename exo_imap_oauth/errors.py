@@ -62,7 +62,8 @@ class ConfigProblem:
     """One mistake in the configuration.
 
     Attributes:
-        key: The key as it is written, or the documented one where it is missing.
+        key: The key as it is written, or the documented one where it is missing; empty where
+            the file as a whole is meant.
         source: The file, or ``environment``.
         line: The line in that file, from 1; 0 where there is none.
         message: What is wrong and why; never a secret value.
@@ -78,7 +79,7 @@ class ConfigProblem:
     @override
     def __str__(self) -> str:
         where = f"{self.source}:{self.line}" if self.line else self.source
-        return f"{where}: {self.key}: {self.message} {self.fix}"
+        return ": ".join(filter(None, (where, self.key, f"{self.message} {self.fix}")))
 
 
 class ConfigError(ExoImapOAuthError, ValueError):
@@ -86,15 +87,24 @@ class ConfigError(ExoImapOAuthError, ValueError):
 
     Attributes:
         problems: Everything that was found, in the order of files and lines.
+        warnings: What is suspicious but can work; it may explain the rest.
     """
 
-    def __init__(self, message: str, *, problems: Iterable[ConfigProblem] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        problems: Iterable[ConfigProblem] = (),
+        warnings: Iterable[ConfigProblem] = (),
+    ) -> None:
         super().__init__(message)
         self.problems: tuple[ConfigProblem, ...] = tuple(problems)
+        self.warnings: tuple[ConfigProblem, ...] = tuple(warnings)
 
     @override
     def __str__(self) -> str:
-        return "\n  ".join([str(self.args[0]), *map(str, self.problems)])
+        warnings = (f"(suspicious) {warning}" for warning in self.warnings)
+        return "\n  ".join([str(self.args[0]), *map(str, self.problems), *warnings])
 
 
 class PropertiesError(ConfigError):

@@ -1,0 +1,18 @@
+"""One lock for the little state that all threads of a process share, safe across fork.
+
+It guards a few assignments at a time, on misses only, never I/O. Fork waits for it, so a child
+never inherits it locked or the state half written; being reentrant, it does not deadlock a
+signal handler either.
+"""
+
+import os
+import threading
+
+process_lock = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=process_lock.acquire,
+        after_in_parent=process_lock.release,
+        after_in_child=process_lock.release,
+    )

@@ -1,0 +1,110 @@
+"""What is asked of the token endpoint: checked values, and the digest that tells them apart."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import ssl
+
+    from exo_imap_oauth.credentials import ClientSecret
+
+_NOT_PLAIN = re.compile(r"[^\x21-\x7e]")
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A client-credentials request (RFC 6749 section 4.4.2).
+
+    Attributes:
+        tenant_id: The directory (tenant) ID or a domain name of the tenant.
+        client_id: The application (client) ID.
+        scope: One resource and ``/.default``.
+        token_uri: The token endpoint; https.
+        credential: What proves the application's identity.
+        ssl_context: None for the default one.
+        timeout: Seconds for one HTTP exchange.
+        deadline: Seconds for all tries.
+        refresh_margin: Seconds before expiry from which on a new token is wanted, where the
+            answer does not say.
+
+    Raises:
+        TypeError: A text is no string.
+        ValueError: An argument cannot work.
+    """
+
+    tenant_id: str
+    client_id: str
+    scope: str
+    token_uri: str
+    credential: ClientSecret = field(repr=False)
+    ssl_context: ssl.SSLContext | None
+    timeout: float
+    deadline: float
+    refresh_margin: float
+
+    def __post_init__(self) -> None:
+        for name in ("tenant_id", "client_id", "scope", "token_uri"):
+            _check_text(name, getattr(self, name))
+        _check_token_uri(self.token_uri)
+        for name in ("timeout", "deadline"):
+            _check_seconds(name, getattr(self, name), above=0.0)
+        _check_seconds("refresh_margin", self.refresh_margin, above=-1.0)
+
+    @property
+    def cache_key(self) -> str:
+        """A digest over endpoint, client, scope and credential."""
+        digest = hashlib.sha256()
+        for part in (self.token_uri, self.client_id, self.scope):
+            digest.update(b"%d:%s" % (len(part), part.encode()))
+        digest.update(self.credential.fingerprint)
+        return digest.hexdigest()
+
+
+def token_uri_of(authority: str, tenant_id: str) -> str:
+    """The v2.0 token endpoint of a tenant.
+
+    Raises:
+        TypeError: The tenant is no string.
+        ValueError: It is neither a GUID nor a domain name.
+    """
+    _check_text("tenant_id", tenant_id)
+    if not _TENANT.fullmatch(tenant_id):
+        message = f"tenant_id must be a GUID or a domain name, not {tenant_id!r}"
+        raise ValueError(message)
+    return f"{authority}/{tenant_id}/oauth2/v2.0/token"
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        message = f"{name} must be a string, not {type(value).__name__}"
+        raise TypeError(message)
+    if not value:
+        message = f"{name} is empty"
+        raise ValueError(message)
+    if found := _NOT_PLAIN.search(value):
+        message = f"{name} holds {found[0]!r} at position {found.start()}: {value!r}"
+        raise ValueError(message)
+
+
+def _check_token_uri(uri: str) -> None:
+    parts = urlsplit(uri)
+    if parts.scheme != "https" or not parts.hostname:
+        message = f"token_uri must be an https URL, since the client secret goes there, not {uri!r}"
+    elif parts.username is not None or parts.password is not None or parts.fragment:
+        message = "token_uri must have neither user, password nor fragment"
+    else:
+        return
+    raise ValueError(message)
+
+
+def _check_seconds(name: str, value: float, *, above: float) -> None:
+    if not above < value < math.inf:
+        message = f"{name} must be a positive number of seconds, not {value!r}"
+        raise ValueError(message)

@@ -1,0 +1,63 @@
+"""An access token and what can be read from it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from exo_imap_oauth._json import json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+# An == between tokens would make assertion rewriting print both sides, hence eq=False.
+@dataclass(frozen=True, slots=True, eq=False)
+class AccessToken:
+    """A bearer token with its times, shaped like azure-core's ``AccessToken``.
+
+    ``repr()``, ``str()`` and HTML leave the token out; :attr:`token`,
+    :func:`dataclasses.asdict` and :mod:`pickle` hold it: treat them as secrets.
+
+    Attributes:
+        token: The token itself, as it goes to the server.
+        expires_on: When it expires, Unix seconds.
+        refresh_on: From when on a new one is fetched ahead, Unix seconds.
+        obtained_on: When the request for it was sent, Unix seconds.
+    """
+
+    token: str = field(repr=False)
+    expires_on: int
+    refresh_on: int
+    obtained_on: float
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """The JWT's payload, not verified; empty if the token is opaque.
+
+        Microsoft reserves the right to change or encrypt it: read it to explain a failure,
+        never to decide a success.
+        """
+        _, _, rest = self.token.partition(".")
+        payload, _, _ = rest.partition(".")
+        try:
+            decoded = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        except ValueError:
+            return {}
+        return json_object(decoded) or {}
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: times and claims, without the token."""
+        rows = {
+            name: datetime.fromtimestamp(getattr(self, name), UTC).isoformat(" ", "seconds")
+            for name in ("obtained_on", "refresh_on", "expires_on")
+        }
+        rows |= {f"claim {name}": str(value) for name, value in self.claims.items()}
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>Access token</caption>{cells}</table>"

@@ -1,0 +1,90 @@
+"""What an application proves its identity with at the token endpoint."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache, cached
+
+from exo_imap_oauth._process_lock import process_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class ClientSecret:
+    """A client secret, or a callable that returns the current one (RFC 6749 section 2.3.1).
+
+    Neither ``repr()`` nor a traceback shows it.
+
+    Args:
+        secret: The secret's *Value* as the Entra admin center showed it once.
+
+    Raises:
+        TypeError: It is neither a string nor callable.
+        ValueError: It is empty.
+    """
+
+    __slots__ = ("_secret", "fingerprint")
+
+    fingerprint: bytes
+    """Equal for equal secrets and for equal callables, which are not called for it."""
+
+    def __init__(self, secret: str | Callable[[], str]) -> None:
+        self._secret = secret
+        problem: Exception | None = None
+        if isinstance(secret, str):
+            problem = _problem(secret)
+            self.fingerprint = b"value:" + secret.encode(errors="surrogatepass")
+        elif callable(secret):
+            self.fingerprint = b"callable:" + _callable_fingerprint(secret)
+        else:
+            problem = TypeError(
+                "client_secret must be a string or a callable that returns one,"
+                f" not {type(secret).__name__}"
+            )
+        if problem is not None:
+            del secret
+            raise problem
+
+    @property
+    def looks_like_guid(self) -> bool:
+        """Whether this is probably the secret's ID from the portal, not its Value."""
+        return isinstance(self._secret, str) and _GUID.fullmatch(self._secret) is not None
+
+    def __reduce__(self) -> str:
+        message = "a client secret is not pickled"
+        raise TypeError(message)
+
+    def form_fields(self) -> dict[str, str]:
+        """The form fields that carry the credential in a token request.
+
+        Raises:
+            ValueError: The callable returned something that cannot be a secret.
+        """
+        if isinstance(self._secret, str):
+            return {"client_secret": self._secret}
+        secret = self._secret()
+        if (problem := _problem(secret)) is not None:
+            del secret
+            raise problem
+        return {"client_secret": secret}
+
+
+def _problem(secret: object) -> ValueError | None:
+    if not isinstance(secret, str):
+        return ValueError(f"the callable returned {type(secret).__name__}, not a client secret")
+    if not secret:
+        return ValueError("the client secret is empty")
+    if not secret.isprintable() or secret.isspace():
+        return ValueError("the client secret holds a line end or another invisible character")
+    return None
+
+
+@cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
+def _callable_fingerprint(secret: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
+    return secrets.token_bytes(16)

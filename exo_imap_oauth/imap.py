@@ -1,0 +1,441 @@
+"""Log in to Exchange Online over IMAP, and tell its refusals apart."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import imaplib
+import json
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from exo_imap_oauth._logging import logger
+from exo_imap_oauth._login import Login, SupportsGetToken, Token
+from exo_imap_oauth._replies import host_of, last_bye, reply_of, text_of, typed_error
+from exo_imap_oauth.advice import explain
+from exo_imap_oauth.clouds import Cloud
+from exo_imap_oauth.errors import (
+    AuthenticationRefused,
+    ConnectionFailed,
+    ExoImapOAuthError,
+    ImapError,
+    InsecureConnectionError,
+    MailboxNotConnected,
+)
+from exo_imap_oauth.trust import default_context
+from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from contextlib import AbstractContextManager
+
+
+__all__ = [
+    "OpenOptions",
+    "SupportsGetToken",
+    "Token",
+    "authenticate_xoauth2",
+    "open_mailbox",
+]
+
+
+class OpenOptions(TypedDict, total=False):
+    """The options of :func:`open_mailbox` that a configuration does not hold."""
+
+    folder: str
+    readonly: bool
+    ssl_context: ssl.SSLContext | None
+    timeout: float
+
+
+_IMPLICIT_TLS_PORT, _STARTTLS_PORT = 993, 143
+_MAX_CHALLENGES = 10
+
+
+def authenticate_xoauth2(
+    imap: imaplib.IMAP4,
+    user: str,
+    token: Token,
+    *,
+    scope: str | None = None,
+    verify_mailbox: bool = True,
+    allow_unverified_tls: bool = False,
+) -> None:
+    """Log in on an open connection with SASL XOAUTH2.
+
+    The initial response goes out with the command where the server takes it (SASL-IR,
+    RFC 4959). A cached token that is refused is fetched anew and tried once more. Neither the
+    debug output of imaplib nor its buffer gets to see the token.
+
+    Args:
+        imap: A connected, not yet authenticated client on a verified TLS connection.
+        user: The mailbox, such as ``inbox@contoso.com``.
+        token: A :class:`TokenSource`, any azure-identity credential, or a token.
+        scope: What a foreign credential is asked for. Default: the source's own, or
+            ``https://outlook.office365.com/.default``.
+        verify_mailbox: Whether to ask for ``STATUS INBOX (UIDVALIDITY)`` afterwards: Exchange
+            accepts tokens for mailboxes that it then refuses to open.
+        allow_unverified_tls: Whether to send the token over TLS to a server whose certificate
+            was not verified. Never over a plain connection.
+
+    Raises:
+        InsecureConnectionError: The connection is plain or not verified; nothing was sent.
+        AuthenticationRefused: The server said NO.
+        MailboxNotConnected: Logged in, but the mailbox does not open.
+        Throttled: The server asks to slow down.
+        ConnectionFailed: The server closed the connection, or did not answer in time.
+        ImapError: The server does not offer XOAUTH2, or said something else.
+        TokenError: The source got no token.
+        ValueError: ``user`` or ``token`` holds characters that would forge the message.
+    """
+    login = Login(user, token, scope)
+    del token
+    login.check()
+    _require_tls(imap, allow_unverified=allow_unverified_tls)
+    _log_in(imap, login)
+    if verify_mailbox:
+        _status_of_inbox(imap, login)
+
+
+def open_mailbox(
+    user: str,
+    token: Token,
+    *,
+    host: str = Cloud.WORLDWIDE.imap_host,
+    port: int | None = None,
+    starttls: bool = False,
+    folder: str = "INBOX",
+    readonly: bool = False,
+    scope: str | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    timeout: float = 30.0,
+) -> AbstractContextManager[imaplib.IMAP4]:
+    r"""Get a token, connect, log in and select a folder; log out at the end.
+
+    In the body, an :class:`imaplib.IMAP4.error` whose text is known is raised anew as one of
+    this library's; everything else passes unchanged, and a returned ``NO`` is the caller's.
+    Messages marked ``\Deleted`` are not expunged by leaving the body.
+
+    Args:
+        user: The mailbox, such as ``inbox@contoso.com``.
+        token: A :class:`TokenSource`, any azure-identity credential, or a token.
+        host: The IMAP server.
+        port: Default: 993, with STARTTLS 143.
+        starttls: Whether TLS starts on a plain connection (RFC 3501 section 6.2.1).
+        folder: The folder's name as people write it: blanks and umlauts are encoded here.
+        readonly: Whether to EXAMINE instead of SELECT, so that nothing can change.
+        scope: What a foreign credential is asked for.
+        ssl_context: Must verify certificate and host name. Default: what this machine trusts.
+        timeout: Seconds for connecting and for each read or write.
+
+    Returns:
+        A context manager that yields the client.
+
+    Raises:
+        ConnectionFailed: On entering: name not found, refused, TLS failure, BYE, no answer.
+        ImapError: On entering: the folder does not open.
+        ValueError: An argument that cannot work.
+
+    On entering it raises, besides, what :func:`authenticate_xoauth2` does.
+
+    Example:
+        >>> with open_mailbox("inbox@contoso.com", source) as imap:  # doctest: +SKIP
+        ...     _, numbers = imap.search(None, "UNSEEN")
+    """
+    login = Login(user, token, scope)
+    del token
+    login.check()
+    if not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    return _mailbox(
+        login,
+        _Server(host, port or (_STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT), starttls),
+        _mailbox_name(folder),
+        readonly=readonly,
+        ssl_context=ssl_context,
+        timeout=timeout,
+    )
+
+
+class _Server(NamedTuple):
+    host: str
+    port: int
+    starttls: bool
+
+
+@contextlib.contextmanager
+def _mailbox(
+    login: Login,
+    server: _Server,
+    folder: str,
+    *,
+    readonly: bool,
+    ssl_context: ssl.SSLContext | None,
+    timeout: float,
+) -> Generator[imaplib.IMAP4]:
+    login.obtain()  # first, since Exchange does not wait long for a silent client
+    imap = _connect(server, ssl_context or default_context(), timeout)
+    try:
+        _require_tls(imap, allow_unverified=False)
+        _log_in(imap, login)
+        _select(imap, login, folder, readonly=readonly)
+        yield imap
+    except BaseException as error:
+        ordinary = isinstance(error, Exception) and not isinstance(
+            error, (imaplib.IMAP4.abort, OSError)
+        )
+        outstanding = None in imap.tagged_commands.values()  # a reply not read yet
+        _leave(imap, in_sync=ordinary and not outstanding)
+        if (typed := _typed_body_error(error, imap, login)) is None:
+            raise
+        raise typed from error
+    _leave(imap, in_sync=True)
+
+
+def _typed_body_error(error: BaseException, imap: imaplib.IMAP4, login: Login) -> ImapError | None:
+    """Ours for an error of imaplib whose text is known, else None."""
+    if isinstance(error, ExoImapOAuthError) or not isinstance(error, imaplib.IMAP4.error):
+        return None
+    said = reply_of(error, imap)
+    what = f"{host_of(imap)} ended the work on {login.user}: {said}"
+    return typed_error(what, said, imap, "runtime", **login.known())
+
+
+# ---- connection ------------------------------------------------------------------------------
+
+
+def _connect(server: _Server, ssl_context: ssl.SSLContext, timeout: float) -> imaplib.IMAP4:
+    host, port, starttls = server
+    imap: imaplib.IMAP4 | None = None
+    try:
+        if starttls:
+            imap = imaplib.IMAP4(host, port, timeout)
+            if "STARTTLS" not in imap.capabilities:
+                _leave(imap, in_sync=True)
+                raise _insecure(f"{host}:{port} does not offer STARTTLS", "implicit TLS, port 993")
+            imap.starttls(ssl_context)
+        else:
+            imap = imaplib.IMAP4_SSL(host, port, ssl_context=ssl_context, timeout=timeout)
+        # A line that goes out in two writes would wait for Nagle's algorithm.
+        imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except (imaplib.IMAP4.error, OSError) as error:
+        if imap is not None:
+            _leave(imap, in_sync=False)
+        untrusted = isinstance(error, ssl.SSLCertVerificationError)
+        said = text_of(error)
+        message = f"{host}:{port} cannot be reached: {type(error).__name__}: {said}"
+        raise ConnectionFailed(
+            message,
+            advice=explain(
+                "certificate-untrusted" if untrusted else "imap-unreachable",
+                host=host,
+                port=str(port),
+            ),
+            retryable=not untrusted,
+            last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
+        ) from error
+    return imap
+
+
+def _require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
+    """Refuse a connection over which a token must not go; nothing is sent."""
+    context = getattr(getattr(imap, "sock", None), "context", None)
+    if context is None:
+        raise _insecure(
+            f"the connection to {host_of(imap)} is plain",
+            "imap.starttls(ssl_context=ssl.create_default_context())",
+        )
+    if allow_unverified:
+        return
+    if context.verify_mode == ssl.CERT_NONE or not context.check_hostname:
+        raise _insecure(
+            f"the TLS connection to {host_of(imap)} does not verify the server's certificate",
+            "imap = imaplib.IMAP4_SSL(host, ssl_context=ssl.create_default_context())",
+        )
+
+
+def _insecure(what: str, remedy: str) -> InsecureConnectionError:
+    return InsecureConnectionError(f"{what}, so the token was not sent. Use: {remedy}")
+
+
+def _leave(imap: imaplib.IMAP4, *, in_sync: bool) -> None:
+    """LOGOUT where the server can follow; else just hang up."""
+    if in_sync and imap.state != "LOGOUT":
+        with contextlib.suppress(imaplib.IMAP4.error, OSError):
+            imap.logout()
+            return
+    with contextlib.suppress(OSError):
+        imap.shutdown()
+
+
+# ---- AUTHENTICATE ----------------------------------------------------------------------------
+
+
+class _Conversation:
+    """The client's side of one AUTHENTICATE command."""
+
+    __slots__ = ("_challenges", "_message", "_send", "challenge")
+
+    def __init__(self, message: bytes, send: Callable[[bytes], None]) -> None:
+        self._message: bytes | None = message
+        self._send = send
+        self._challenges = 0
+        self.challenge: Mapping[str, Any] | None = None
+
+    def send(self, data: bytes) -> None:
+        """Stand in for ``imap.send``: put the initial response behind the command.
+
+        imaplib itself can send none; given as an argument, it would stay in its debug buffer.
+        """
+        if self._message is not None and data.endswith(b" AUTHENTICATE XOAUTH2\r\n"):
+            data = data[:-2] + b" " + base64.b64encode(self._message) + b"\r\n"
+            self._message = None
+        self._send(data)
+
+    def respond(self, challenge: bytes) -> bytes:
+        """Answer a challenge: once with the message, then with an empty line."""
+        if self._message is not None:
+            message, self._message = self._message, None
+            return message
+        self.challenge = decode_challenge(challenge)
+        self._challenges += 1
+        if self._challenges > _MAX_CHALLENGES:
+            text = f"more than {_MAX_CHALLENGES} challenges"
+            raise imaplib.IMAP4.abort(text)
+        return AFTER_ERROR_CHALLENGE
+
+
+def _log_in(imap: imaplib.IMAP4, login: Login) -> None:
+    if imap.state != "NONAUTH":
+        message = f"the connection to {host_of(imap)} is in the state {imap.state}, not NONAUTH"
+        raise ImapError(message, advice=explain("already-authenticated"))
+    if "AUTH=XOAUTH2" not in imap.capabilities:
+        offered = " ".join(imap.capabilities)
+        raise ImapError(
+            f"{host_of(imap)} does not offer AUTH=XOAUTH2, but {offered}; no token was sent"
+        )
+    login.obtain()
+    refusal = _authenticate(imap, login)
+    if isinstance(refusal, AuthenticationRefused) and login.renew():
+        second: Exception | None
+        try:
+            login.obtain()
+            second = _authenticate(imap, login)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
+            second = error
+        logger.debug("second try with a new token: %s", "refused" if second else "logged in")
+        if second is None or isinstance(second, AuthenticationRefused):
+            refusal = second
+    if refusal is not None:
+        raise refusal
+    logger.debug("logged in at %s as %s", host_of(imap), login.user)
+
+
+def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
+    """One AUTHENTICATE command; None if it succeeded.
+
+    The error is returned, not raised, since imaplib's frames hold the token.
+    """
+    conversation = _Conversation(login.message(), imap.send)
+    own_send = vars(imap).get("send")
+    if "SASL-IR" in imap.capabilities:
+        vars(imap)["send"] = conversation.send
+    try:
+        imap.authenticate("XOAUTH2", conversation.respond)
+    except (imaplib.IMAP4.error, OSError, binascii.Error) as error:
+        return _refusal(error, imap, login, conversation.challenge)
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        raise error.with_traceback(None) from None  # the frames below hold the token
+    finally:
+        if own_send is None:
+            vars(imap).pop("send", None)
+        else:
+            vars(imap)["send"] = own_send
+    return None
+
+
+def _refusal(
+    error: Exception,
+    imap: imaplib.IMAP4,
+    login: Login,
+    challenge: Mapping[str, Any] | None,
+) -> ImapError:
+    said = login.redact(reply_of(error, imap))
+    broken = isinstance(error, (imaplib.IMAP4.abort, OSError))
+    verb = "broke off while logging" if broken else "refused to log"
+    what = f"{host_of(imap)} {verb} in {login.user}: {said}"
+    if (typed := typed_error(what, said, imap, "authenticate", **login.known())) is not None:
+        if isinstance(typed, AuthenticationRefused):
+            typed.challenge = challenge
+        return typed
+    if broken:
+        advice = explain("connection-closed")
+        return ConnectionFailed(what, advice=advice, last_reply=last_bye(imap))
+    if isinstance(error, binascii.Error) or str(error).startswith(("AUTHENTICATE ", "command: ")):
+        return ImapError(what)  # BAD, or a reply that makes no sense
+    if challenge is not None:
+        what += f" (challenge: {login.redact(json.dumps(challenge))})"
+    return AuthenticationRefused(what, challenge=challenge)
+
+
+# ---- mailbox ---------------------------------------------------------------------------------
+
+
+def _status_of_inbox(imap: imaplib.IMAP4, login: Login) -> None:
+    with _mailbox_errors(imap, login, "INBOX"):
+        typ, data = imap.status("INBOX", "(UIDVALIDITY)")
+        _require_ok(typ, data)
+
+
+def _select(imap: imaplib.IMAP4, login: Login, folder: str, *, readonly: bool) -> None:
+    with _mailbox_errors(imap, login, folder):
+        typ, data = imap.select(folder, readonly)
+        _require_ok(typ, data)
+
+
+def _require_ok(typ: str, data: list[Any]) -> None:
+    if typ != "OK":
+        said = b" ".join(line for line in data if isinstance(line, bytes))
+        raise imaplib.IMAP4.error(f"{typ} {said.decode(errors='replace')}")
+
+
+@contextlib.contextmanager
+def _mailbox_errors(imap: imaplib.IMAP4, login: Login, folder: str) -> Generator[None]:
+    """Raise what goes wrong with the first mailbox command as one of our errors."""
+    try:
+        yield
+    except imaplib.IMAP4.readonly as error:
+        raise ImapError(
+            f"the folder {folder} of {login.user} opens read-only; pass readonly=True"
+        ) from error
+    except (imaplib.IMAP4.error, OSError) as error:
+        said = reply_of(error, imap)
+        what = f"{host_of(imap)} did not open {folder} of {login.user}: {said}"
+        typed = typed_error(what, said, imap, "post_auth", **login.known())
+        if typed is None and isinstance(error, (imaplib.IMAP4.abort, OSError)):
+            typed = ConnectionFailed(
+                what, advice=explain("connection-closed"), last_reply=last_bye(imap)
+            )
+        if typed is None:
+            typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
+        raise typed from error
+
+
+def _mailbox_name(folder: str) -> str:
+    """A folder's name as an IMAP argument: modified UTF-7, quoted (RFC 3501 section 5.1.3)."""
+    if not isinstance(folder, str):
+        raise TypeError(f"folder must be a string, not {type(folder).__name__}")
+    if not folder or not folder.isprintable():
+        raise ValueError(f"folder is empty or holds an invisible character: {folder!r}")
+
+    def encode(run: re.Match[str]) -> str:
+        text = base64.b64encode(run[0].encode("utf-16-be")).decode()
+        return f"&{text.rstrip('=').replace('/', ',')}-"
+
+    encoded = re.sub(r"[^\x20-\x7e]+", encode, folder.replace("&", "&-"))
+    if re.fullmatch(r"[A-Za-z0-9./_\-]+", encoded):
+        return encoded
+    return '"' + re.sub(r'(["\\])', r"\\\1", encoded) + '"'

@@ -1,0 +1,36 @@
+"""A loopback Exchange Online: token endpoint and IMAP server in this process, for tests.
+
+It is set up with the administrator's steps, and leaving one out gives the answer that the real
+service gives. Needs the extra ``testing``: ``pip install 'exo-imap-oauth[testing]'``.
+
+Example:
+    >>> from exo_imap_oauth.testing import ready_exchange
+    >>> with ready_exchange() as exchange:
+    ...     exchange.mailbox
+    'inbox@contoso.example'
+"""
+
+from __future__ import annotations
+
+try:
+    from exo_imap_oauth.testing._exchange import LoopbackExchange, ReadyExchange, ready_exchange
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] == "exo_imap_oauth":
+        raise
+    message = (
+        f"exo_imap_oauth.testing needs {error.name}, which is not installed; "
+        "install it with: pip install 'exo-imap-oauth[testing]'"
+    )
+    raise ImportError(message, name=error.name) from error
+
+from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
+
+__all__ = [
+    "App",
+    "ClientSecret",
+    "Login",
+    "LoopbackExchange",
+    "ReadyExchange",
+    "TokenRequest",
+    "ready_exchange",
+]

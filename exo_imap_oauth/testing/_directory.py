@@ -1,0 +1,233 @@
+"""What the administrators of Entra ID and Exchange Online have set up. Pure: no I/O."""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exo_imap_oauth.testing._clock import Clock
+    from exo_imap_oauth.testing._records import LoginOutcome
+
+IMAP_ROLE = "IMAP.AccessAsApp"
+FULL_ACCESS = "FullAccess"
+_ROLES = frozenset({IMAP_ROLE, "POP.AccessAsApp", "SMTP.SendAsApp", "full_access_as_app"})
+_ACCESS_RIGHTS = frozenset({FULL_ACCESS, "ReadPermission", "ChangePermission", "ChangeOwner"})
+_SECRET_ALPHABET = string.ascii_letters + string.digits + "-._~"
+
+
+@dataclass(slots=True)
+class _Registration:
+    app: App
+    requested: set[str] = field(default_factory=set[str])
+    consented: frozenset[str] = frozenset()
+    secrets: list[ClientSecret] = field(default_factory=list[ClientSecret])
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    address: str
+    tenant_id: str
+    imap_enabled: bool
+    full_access: set[str] = field(default_factory=set[str])
+
+
+class Directory:
+    """The state of all tenants, and the questions that the services ask about it.
+
+    Its methods are the administrator's steps of
+    :class:`~exo_imap_oauth.testing.LoopbackExchange`, where they are described. All of them
+    may be called from any thread.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.tenant_id = str(uuid.uuid4())
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._tenants = {self.tenant_id}
+        self._registrations: dict[str, _Registration] = {}
+        self._mailboxes: dict[str, _Mailbox] = {}
+        self._service_principals: set[tuple[str, str]] = set()
+        self._token_requests: list[TokenRequest] = []
+        self._logins: list[Login] = []
+
+    # ---- the administrator's steps in Entra ID -----------------------------------------------
+
+    def register_app(self, display_name: str, tenant_id: str | None, token_lifetime: int) -> App:
+        """Register an application, which creates its Enterprise application too."""
+        tenant_id = self.tenant_id if tenant_id is None else _guid(tenant_id, "tenant_id")
+        client_id, enterprise, registration = (str(uuid.uuid4()) for _ in range(3))
+        app = App(tenant_id, client_id, enterprise, registration, display_name, token_lifetime)
+        with self._lock:
+            self._tenants.add(tenant_id)
+            self._registrations[client_id] = _Registration(app)
+        return app
+
+    def add_permission(self, app: App, permission: str) -> None:
+        """List an application permission of Office 365 Exchange Online in the registration."""
+        if permission not in _ROLES:
+            message = f"{permission!r} is none of {', '.join(sorted(_ROLES))}"
+            raise ValueError(message)
+        with self._lock:
+            self._registration(app).requested.add(permission)
+
+    def grant_admin_consent(self, app: App) -> None:
+        """Consent to what is listed now."""
+        with self._lock:
+            registration = self._registration(app)
+            registration.consented = frozenset(registration.requested)
+
+    def add_client_secret(self, app: App, lifetime: float) -> ClientSecret:
+        """Create a client secret."""
+        # Every character that a form, or a properties file, could spoil occurs in it.
+        tail = "".join(secrets.choice(_SECRET_ALPHABET) for _ in range(31))
+        value = f"{secrets.token_hex(1)}x8Q~{tail}+/=&"
+        expires_on = self._clock.now() + lifetime
+        secret = ClientSecret(app, str(uuid.uuid4()), value, expires_on)
+        with self._lock:
+            self._registration(app).secrets.append(secret)
+        return secret
+
+    def _registration(self, app: App) -> _Registration:
+        try:
+            return self._registrations[app.client_id]
+        except KeyError:
+            message = f"{app.display_name!r} was registered with another LoopbackExchange"
+            raise ValueError(message) from None
+
+    # ---- the administrator's steps in Exchange Online ----------------------------------------
+
+    def add_mailbox(self, address: str, tenant_id: str | None, *, imap_enabled: bool) -> None:
+        """Create a mailbox."""
+        tenant_id = self.tenant_id if tenant_id is None else _guid(tenant_id, "tenant_id")
+        if not address or not address.isprintable():
+            message = f"{address!r} is no mailbox address"
+            raise ValueError(message)
+        with self._lock:
+            if address.lower() in self._mailboxes:
+                message = f"the mailbox {address} exists already"
+                raise ValueError(message)
+            self._tenants.add(tenant_id)
+            self._mailboxes[address.lower()] = _Mailbox(address, tenant_id, imap_enabled)
+
+    def new_service_principal(self, client_id: str, object_id: str) -> None:
+        """Register a service principal, without looking whether the IDs are the right ones."""
+        pair = _guid(client_id, "client_id"), _guid(object_id, "object_id")
+        with self._lock:
+            self._service_principals.add(pair)
+
+    def set_mailbox_permission(
+        self, mailbox: str, object_id: str, access_rights: str, *, granted: bool
+    ) -> None:
+        """Grant or take away a permission on a mailbox."""
+        if access_rights not in _ACCESS_RIGHTS:
+            message = f"{access_rights!r} is none of {', '.join(sorted(_ACCESS_RIGHTS))}"
+            raise ValueError(message)
+        object_id = _guid(object_id, "object_id")
+        with self._lock:
+            full_access = self._mailbox(mailbox).full_access
+            if access_rights == FULL_ACCESS:
+                (full_access.add if granted else full_access.discard)(object_id)
+
+    def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool) -> None:
+        """Switch IMAP on or off for a mailbox."""
+        with self._lock:
+            self._mailbox(mailbox).imap_enabled = imap_enabled
+
+    def _mailbox(self, address: str) -> _Mailbox:
+        try:
+            return self._mailboxes[address.lower()]
+        except KeyError:
+            message = f"no mailbox {address}: add_mailbox comes first"
+            raise ValueError(message) from None
+
+    # ---- what the token endpoint asks --------------------------------------------------------
+
+    def has_tenant(self, tenant_id: str) -> bool:
+        """Whether there is such a tenant."""
+        with self._lock:
+            return tenant_id.lower() in self._tenants
+
+    def find_app(self, tenant_id: str, client_id: str) -> App | None:
+        """The application with this client ID, if this tenant has it."""
+        with self._lock:
+            registration = self._registrations.get(client_id.lower())
+        if registration is None or registration.app.tenant_id != tenant_id.lower():
+            return None
+        return registration.app
+
+    def find_secret(self, app: App, value: str) -> ClientSecret | None:
+        """The secret of this application with this value, expired or not."""
+        with self._lock:
+            known = self._registration(app).secrets
+            return next((secret for secret in known if secret.value == value), None)
+
+    def roles(self, app: App) -> list[str]:
+        """The permissions that an administrator has consented to."""
+        with self._lock:
+            return sorted(self._registration(app).consented)
+
+    # ---- what the IMAP front end asks --------------------------------------------------------
+
+    def may_open(self, user: str, claims: Mapping[str, object]) -> tuple[LoginOutcome, str]:
+        """What Exchange makes of a genuine, unexpired Exchange token for this mailbox.
+
+        A user that the token's tenant does not have is refused at AUTHENTICATE; a mailbox that
+        is there but must not be opened is authenticated and not connected.
+
+        Returns:
+            The outcome, and the reason unless it is connected.
+        """
+        tenant_id, object_id = claims["tid"], claims["oid"]
+        with self._lock:
+            mailbox = self._mailboxes.get(user.lower())
+            if (claims["appid"], object_id) not in self._service_principals:
+                return "refused", f"no service principal with object ID {object_id}"
+            if mailbox is None:
+                return "refused", "unknown user"
+            if mailbox.tenant_id != tenant_id:
+                return "refused", "the token is of another tenant than the mailbox"
+            if object_id not in mailbox.full_access:
+                return "not connected", "no FullAccess on the mailbox"
+            if not mailbox.imap_enabled:
+                return "not connected", "IMAP is disabled for the mailbox"
+            return "connected", ""
+
+    # ---- records -----------------------------------------------------------------------------
+
+    def record(self, event: TokenRequest | Login) -> None:
+        """Keep what was asked."""
+        with self._lock:
+            if isinstance(event, Login):
+                self._logins.append(event)
+            else:
+                self._token_requests.append(event)
+
+    @property
+    def token_requests(self) -> tuple[TokenRequest, ...]:
+        """All token requests so far."""
+        with self._lock:
+            return tuple(self._token_requests)
+
+    @property
+    def logins(self) -> tuple[Login, ...]:
+        """All logins so far."""
+        with self._lock:
+            return tuple(self._logins)
+
+
+def _guid(value: str, name: str) -> str:
+    """The GUID as Entra writes it."""
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        message = f"{name} is no GUID: {value!r}"
+        raise ValueError(message) from None

@@ -1,0 +1,237 @@
+"""The token endpoint's answers (RFC 6749 section 4.4, in Entra's words)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Never
+from urllib.parse import parse_qsl
+
+from exo_imap_oauth.testing._records import TokenRequest
+from exo_imap_oauth.testing._tokens import EXCHANGE_AUDIENCES
+
+if TYPE_CHECKING:
+    from exo_imap_oauth.testing._clock import Clock
+    from exo_imap_oauth.testing._directory import Directory
+    from exo_imap_oauth.testing._records import App
+    from exo_imap_oauth.testing._tokens import TokenIssuer
+
+_RESOURCES = EXCHANGE_AUDIENCES | {"https://graph.microsoft.com"}
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_DOMAIN = re.compile(r"([a-z0-9-]+\.)+[a-z]{2,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, error: str, code: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.error = error
+        self.code = code
+
+
+class TokenEndpoint:
+    """Entra's token endpoint."""
+
+    def __init__(self, directory: Directory, issuer: TokenIssuer, clock: Clock) -> None:
+        self._directory = directory
+        self._issuer = issuer
+        self._clock = clock
+
+    def answer(self, tenant: str, method: str, body: bytes) -> Answer:
+        """Answer one token request, and record it.
+
+        Args:
+            tenant: The tenant of the URL.
+            method: The HTTP method.
+            body: The form, as it came.
+        """
+        form, duplicate = _parse_form(body)
+        try:
+            answer = Answer(200, self._token(tenant, method, form, duplicate))
+            outcome = "issued"
+        except _Refused as refused:
+            answer = Answer(refused.status, self._error(refused))
+            outcome = f"AADSTS{refused.code}"
+        sent = form.get("client_id", ""), form.get("scope", "")
+        self._directory.record(
+            TokenRequest(self._clock.now(), tenant, *sent, answer.status, outcome)
+        )
+        return answer
+
+    def refuse_tenant(self, tenant: str) -> Answer | None:
+        """The answer to any request that names an unknown tenant; None for a known one."""
+        try:
+            self._check_tenant(tenant)
+        except _Refused as refused:
+            return Answer(refused.status, self._error(refused))
+        return None
+
+    def _token(
+        self, tenant: str, method: str, form: dict[str, str], duplicate: str | None
+    ) -> dict[str, Any]:
+        if method != "POST":
+            text = f"The endpoint only accepts POST requests. Received a {method} request."
+            raise _Refused(400, "invalid_request", 900561, text)
+        if duplicate is not None:
+            text = (
+                f"The request is not properly formatted. The parameter '{duplicate}' is duplicated."
+            )
+            raise _Refused(400, "invalid_request", 9000411, text)
+        self._check_tenant(tenant)
+        _check_grant(form)
+        resource = _resource(form)
+        app = self._authenticate(tenant, form)
+        if resource not in _RESOURCES:
+            text = (
+                f"The resource principal named {resource} was not found in the tenant named"
+                f" {tenant}. This can happen if the application has not been installed by the"
+                " administrator of the tenant or consented to by any user in the tenant. You"
+                " might have sent your authentication request to the wrong tenant."
+            )
+            raise _Refused(400, "invalid_resource", 500011, text)
+        roles = self._directory.roles(app) if resource in EXCHANGE_AUDIENCES else []
+        return {
+            "token_type": "Bearer",
+            "expires_in": app.token_lifetime,
+            "ext_expires_in": app.token_lifetime,
+            "access_token": self._issuer.issue(app, resource, roles),
+        }
+
+    def _check_tenant(self, tenant: str) -> None:
+        if self._directory.has_tenant(tenant):
+            return
+        if tenant.lower() in {"common", "consumers"}:
+            text = (
+                "The grant type isn't supported over the /common or /consumers endpoints. Please"
+                " use the /organizations or tenant-specific endpoint."
+            )
+            raise _Refused(400, "invalid_request", 9001023, text)
+        if not (_GUID.fullmatch(tenant) or _DOMAIN.fullmatch(tenant)):
+            text = (
+                f"Specified tenant identifier '{tenant}' is neither a valid DNS name, nor a valid"
+                " external domain."
+            )
+            raise _Refused(400, "invalid_request", 900023, text)
+        text = (
+            f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and"
+            " are signing into the correct cloud. Check with your subscription administrator,"
+            " this may happen if there are no active subscriptions for the tenant."
+        )
+        raise _Refused(400, "invalid_tenant", 90002, text)
+
+    def _authenticate(self, tenant: str, form: dict[str, str]) -> App:
+        client_id = form["client_id"]
+        app = self._directory.find_app(tenant, client_id)
+        if app is None:
+            text = (
+                f"Application with identifier '{client_id}' was not found in the directory"
+                f" '{tenant}'. This can happen if the application has not been installed by the"
+                " administrator of the tenant or consented to by any user in the tenant. You may"
+                " have sent your authentication request to the wrong tenant."
+            )
+            raise _Refused(400, "unauthorized_client", 700016, text)
+        value = form.get("client_secret")
+        if not value:
+            _refuse_without_secret(form, app)
+        secret = self._directory.find_secret(app, value)
+        if secret is None:
+            text = (
+                "Invalid client secret provided. Ensure the secret being sent in the request is"
+                " the client secret value, not the client secret ID, for a secret added to app"
+                f" '{app.client_id}'."
+            )
+            raise _Refused(401, "invalid_client", 7000215, text)
+        if secret.expires_on <= self._clock.now():
+            text = (
+                f"The provided client secret keys for app '{app.client_id}' are expired. Visit the"
+                " Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or"
+                " consider using certificate credentials for added security:"
+                " https://aka.ms/certCreds."
+            )
+            raise _Refused(401, "invalid_client", 7000222, text)
+        return app
+
+    def _error(self, refused: _Refused) -> dict[str, Any]:
+        trace_id, correlation_id = str(uuid.uuid4()), str(uuid.uuid4())
+        timestamp = f"{datetime.fromtimestamp(self._clock.now(), UTC):%Y-%m-%d %H:%M:%SZ}"
+        return {
+            "error": refused.error,
+            "error_description": f"AADSTS{refused.code}: {refused} Trace ID: {trace_id}"
+            f" Correlation ID: {correlation_id} Timestamp: {timestamp}",
+            "error_codes": [refused.code],
+            "timestamp": timestamp,
+            "trace_id": trace_id,
+            "correlation_id": correlation_id,
+            "error_uri": f"https://login.microsoftonline.com/error?code={refused.code}",
+        }
+
+
+def _parse_form(body: bytes) -> tuple[dict[str, str], str | None]:
+    """The form's fields, and the name of one that came twice."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100
+        )
+    except ValueError:
+        return {}, None
+    form: dict[str, str] = {}
+    for name, value in pairs:
+        if name in form:
+            return form, name
+        form[name] = value
+    return form, None
+
+
+def _check_grant(form: dict[str, str]) -> None:
+    for name in ("grant_type", "client_id", "scope"):
+        if not form.get(name, "").strip():
+            text = f"The request body must contain the following parameter: '{name}'."
+            raise _Refused(400, "invalid_request", 900144, text)
+    if form["grant_type"] != "client_credentials":
+        text = f"The app requested an unsupported grant type '{form['grant_type']}'."
+        raise _Refused(400, "unsupported_grant_type", 70003, text)
+
+
+def _resource(form: dict[str, str]) -> str:
+    scopes = form["scope"].split()
+    for scope in scopes:
+        if not scope.endswith("/.default"):
+            text = (
+                f"The provided value for scope {form['scope']} is not valid. Client credential"
+                " flows must have a scope value with /.default suffixed to the resource identifier"
+                " (application ID URI)."
+            )
+            raise _Refused(400, "invalid_scope", 1002012, text)
+    if len(scopes) != 1:
+        text = (
+            "Provided value for the input parameter scope is not valid because it contains more"
+            " than one resource."
+        )
+        raise _Refused(400, "invalid_scope", 700022, text)
+    return scopes[0].removesuffix("/.default")
+
+
+def _refuse_without_secret(form: dict[str, str], app: App) -> Never:
+    if form.get("client_assertion"):
+        text = (
+            "The certificate with identifier used to sign the client assertion is not registered"
+            " on application. [Reason - The key was not found., Please visit the Azure Portal,"
+            " Graph Explorer or directly use MS Graph to see configured keys for app Id"
+            f" '{app.client_id}'.]"
+        )
+        raise _Refused(401, "invalid_client", 700027, text)
+    text = (
+        "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials'"
+        " grant type."
+    )
+    raise _Refused(401, "invalid_client", 7000216, text)

@@ -1,0 +1,360 @@
+"""The loopback Exchange Online: the administrator's steps, and the servers behind them."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import trustme
+from typing_extensions import override
+
+from exo_imap_oauth.testing._clock import Clock
+from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
+from exo_imap_oauth.testing._directory import FULL_ACCESS, IMAP_ROLE, Directory
+from exo_imap_oauth.testing._entra import TokenEndpoint
+from exo_imap_oauth.testing._http import EntraServer
+from exo_imap_oauth.testing._imap import HOST, ImapService
+from exo_imap_oauth.testing._loop import LoopThread
+from exo_imap_oauth.testing._mailboxes import Mailbox
+from exo_imap_oauth.testing._tokens import TokenIssuer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from email.message import Message
+    from os import PathLike
+    from types import TracebackType
+
+    from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
+
+_T = TypeVar("_T")
+
+
+class LoopbackExchange:
+    """An Entra token endpoint and an Exchange Online IMAP server on 127.0.0.1.
+
+    A context manager, to be entered once: the servers run inside the ``with`` block. Nothing is
+    set up at first; do the administrator's steps, in any order. A step that is left out, or done
+    with the wrong value, gives the answer that the real service gives:
+
+    ====================================================  =========================================
+    what is wrong                                         the answer
+    ====================================================  =========================================
+    :meth:`register_app` (client ID, tenant)              token endpoint: AADSTS700016, 90002
+    :meth:`add_client_secret` (wrong, expired, none)      token endpoint: AADSTS7000215, 7000222,
+                                                          7000216
+    :meth:`add_permission`, :meth:`grant_admin_consent`   a token without ``roles``, then
+                                                          ``NO AUTHENTICATE failed.``
+    :meth:`new_service_principal` (also with the App      ``NO AUTHENTICATE failed.``
+    registration's object ID)
+    :meth:`add_mailbox` (unknown user, other tenant)      ``NO AUTHENTICATE failed.``
+    :meth:`add_mailbox_permission`, IMAP disabled         authenticated; the mailbox commands get
+                                                          ``BAD User is authenticated but not
+                                                          connected.``, after the third
+                                                          ``* BYE Connection closed. 14``
+    ====================================================  =========================================
+
+    Exchange decides what a session may open when it logs in: what is granted or taken away
+    afterwards is seen by the next login. All methods may be called from any thread.
+
+    Attributes:
+        host: The host of both servers, ``localhost``.
+        port: The port of the IMAP server (implicit TLS), once it runs.
+        ssl_context: A client context that trusts the service's CA and nothing else.
+        ca_pem: The certificate of that CA.
+        tenant_id: The default tenant.
+    """
+
+    def __init__(self) -> None:
+        authority = trustme.CA()
+        self.host = HOST
+        self.port = 0
+        self.ca_pem: bytes = authority.cert_pem.bytes()
+        self.ssl_context = ssl.create_default_context(cadata=self.ca_pem.decode())
+        self._clock = Clock()
+        self._directory = Directory(self._clock)
+        self.tenant_id = self._directory.tenant_id
+        self._issuer = TokenIssuer(self._clock)
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        certificate = authority.issue_cert(HOST, "127.0.0.1", "::1")
+        with certificate.private_key_and_cert_chain_pem.tempfile() as file:
+            self._tls.load_cert_chain(file)
+        self._loop: LoopThread | None = None
+        self._entra = EntraServer(
+            TokenEndpoint(self._directory, self._issuer, self._clock), self._issuer, self._clock
+        )
+        self._imap = ImapService(self._directory, self._issuer, self._clock, self._tls)
+        self._secrets: list[ClientSecret] = []
+        self._addresses: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Start the servers."""
+        if self._loop is not None:
+            message = "a LoopbackExchange can be entered once only; make another one"
+            raise RuntimeError(message)
+        self._loop = LoopThread(self._tls)
+        self._entra.base_uri = f"https://{HOST}:{self._loop.listen(self._entra.serve)}"
+        self.port = self._loop.listen(self._imap.serve)
+        self._loop.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the servers, whoever is still connected."""
+        if self._loop is not None:
+            self._loop.stop()
+
+    # ---- the administrator's steps in Entra ID -----------------------------------------------
+
+    def register_app(
+        self, display_name: str, *, tenant_id: str | None = None, token_lifetime: int = 3600
+    ) -> App:
+        """Register an application.
+
+        Args:
+            display_name: Its name.
+            tenant_id: The tenant (a GUID), which comes to be if need be; by default
+                :attr:`tenant_id`.
+            token_lifetime: How long its access tokens live, in seconds.
+
+        Returns:
+            The application with all its IDs.
+        """
+        return self._directory.register_app(display_name, tenant_id, token_lifetime)
+
+    def add_permission(self, app: App, permission: str) -> None:
+        """List an application permission of *Office 365 Exchange Online*.
+
+        It has no effect until :meth:`grant_admin_consent`.
+
+        Args:
+            app: The application.
+            permission: ``IMAP.AccessAsApp``; others exist, and do not let IMAP in.
+        """
+        self._directory.add_permission(app, permission)
+
+    def grant_admin_consent(self, app: App) -> None:
+        """Consent to the permissions that are listed now; later ones need consent again."""
+        self._directory.grant_admin_consent(app)
+
+    def add_client_secret(self, app: App, lifetime: float = 3600) -> ClientSecret:
+        """Create a client secret.
+
+        Args:
+            app: The application.
+            lifetime: Seconds from now until it expires; negative for an expired one.
+
+        Returns:
+            The secret, whose ``value`` a client sends.
+        """
+        secret = self._directory.add_client_secret(app, lifetime)
+        self._secrets.append(secret)
+        return secret
+
+    # ---- the administrator's steps in Exchange Online ----------------------------------------
+
+    def add_mailbox(
+        self,
+        address: str,
+        messages: int | Iterable[Message | bytes] = (),
+        *,
+        imap_enabled: bool = True,
+        tenant_id: str | None = None,
+    ) -> None:
+        """Create a mailbox with an inbox and the usual other folders.
+
+        Args:
+            address: Its address; upper and lower case are the same.
+            messages: What is in its inbox: messages, or raw ones as ``bytes`` that are served
+                as they are, or a number of generated ones.
+            imap_enabled: Whether IMAP is switched on for it.
+            tenant_id: Its tenant; by default :attr:`tenant_id`.
+        """
+        loop = self._running()
+        self._directory.add_mailbox(address, tenant_id, imap_enabled=imap_enabled)
+        loop.call(self._create(address, messages))
+        self._addresses.append(address)
+
+    async def _create(self, address: str, messages: int | Iterable[Message | bytes]) -> None:
+        mailbox = Mailbox(address, self._clock)
+        await mailbox.deliver(messages)
+        self._imap.mailboxes[address.lower()] = mailbox
+
+    def new_service_principal(self, client_id: str, object_id: str) -> None:
+        """``New-ServicePrincipal -AppId client_id -ObjectId object_id``.
+
+        As in reality, the object ID of the App registration is accepted, and does not work.
+
+        Args:
+            client_id: The application (client) ID.
+            object_id: The object ID of the Enterprise application.
+        """
+        self._directory.new_service_principal(client_id, object_id)
+
+    def add_mailbox_permission(
+        self, mailbox: str, object_id: str, access_rights: str = FULL_ACCESS
+    ) -> None:
+        """``Add-MailboxPermission -Identity mailbox -User object_id -AccessRights …``.
+
+        Args:
+            mailbox: The address of the mailbox.
+            object_id: The object ID that was given to :meth:`new_service_principal`.
+            access_rights: ``FullAccess``; others exist, and do not let IMAP in.
+        """
+        self._directory.set_mailbox_permission(mailbox, object_id, access_rights, granted=True)
+
+    def remove_mailbox_permission(
+        self, mailbox: str, object_id: str, access_rights: str = FULL_ACCESS
+    ) -> None:
+        """``Remove-MailboxPermission``: what :meth:`add_mailbox_permission` gave."""
+        self._directory.set_mailbox_permission(mailbox, object_id, access_rights, granted=False)
+
+    def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool) -> None:
+        """``Set-CASMailbox -Identity mailbox -ImapEnabled …``."""
+        self._directory.set_cas_mailbox(mailbox, imap_enabled=imap_enabled)
+
+    # ---- what happens afterwards -------------------------------------------------------------
+
+    def deliver(self, mailbox: str, message: Message | bytes) -> None:
+        """Deliver a message into an inbox; whoever idles there is told.
+
+        Args:
+            mailbox: The address of the mailbox.
+            message: The message; ``bytes`` are served as they are.
+        """
+        folders = self._imap.mailboxes.get(mailbox.lower())
+        if folders is None:
+            text = f"no mailbox {mailbox}: add_mailbox comes first"
+            raise ValueError(text)
+        self._running().call(folders.deliver([message]))
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move the service's clock: tokens and secrets expire, the ``Date`` header follows.
+
+        Args:
+            seconds: By how much; negative to move it back.
+        """
+        self._clock.advance(seconds)
+
+    @property
+    def token_requests(self) -> tuple[TokenRequest, ...]:
+        """What the token endpoint was asked so far, oldest first."""
+        return self._directory.token_requests
+
+    @property
+    def logins(self) -> tuple[Login, ...]:
+        """Who tried to log in over IMAP so far, oldest first."""
+        return self._directory.logins
+
+    # ---- how to reach it ---------------------------------------------------------------------
+
+    @property
+    def authority(self) -> str:
+        """The base of the Entra addresses, without a trailing slash."""
+        return self._entra.base_uri
+
+    def token_uri(self, tenant_id: str | None = None) -> str:
+        """The token endpoint of a tenant, by default of :attr:`tenant_id`."""
+        return f"{self.authority}/{tenant_id or self.tenant_id}/oauth2/v2.0/token"
+
+    def write_ca(self, path: str | PathLike[str]) -> Path:
+        """Write the CA's certificate (PEM) to a file, for what wants a file name."""
+        file = Path(path)
+        file.write_bytes(self.ca_pem)
+        return file
+
+    def write_config(
+        self,
+        folder: str | PathLike[str],
+        *,
+        secret: ClientSecret | None = None,
+        mailbox: str | None = None,
+    ) -> Path:
+        """Write a ``cmsbs-conf`` folder with the values of what was set up.
+
+        Args:
+            folder: Where to make the folder ``cmsbs-conf``.
+            secret: The client secret, which names the application too; by default the one
+                that was created last.
+            mailbox: The address of the mailbox; by default the first one.
+
+        Returns:
+            The folder ``cmsbs-conf``; its ``cmsbs.properties`` is readable by its owner only.
+        """
+        if secret is None:
+            secret = _first(self._secrets[-1:], "client secret", "add_client_secret")
+        mailbox = mailbox or _first(self._addresses, "mailbox", "add_mailbox")
+        settings = {
+            "server": self.host,
+            "port": str(self.port),
+            "ssl": "true",
+            "user": mailbox,
+            "authenticationMethod": "oauth2",
+            "oauth2.accessTokenUri": self.token_uri(secret.app.tenant_id),
+            "oauth2.clientId": secret.app.client_id,
+            "oauth2.clientSecret": secret.value,
+            "oauth2.scope": "https://outlook.office.com/.default",
+            "oauth2.grantType": "client_credentials",
+            "oauth2.debug": "true",
+        }
+        return write_cmsbs_conf(Path(folder), settings)
+
+    def _running(self) -> LoopThread:
+        if self._loop is None or not self._loop.is_running:
+            message = "the LoopbackExchange does not run: use it in a with statement"
+            raise RuntimeError(message)
+        return self._loop
+
+
+class ReadyExchange(LoopbackExchange):
+    """A :class:`LoopbackExchange` with every step done, once it is entered.
+
+    Attributes:
+        app: The application.
+        secret: Its client secret.
+        mailbox: The address of the mailbox, with three messages in its inbox.
+    """
+
+    app: App
+    secret: ClientSecret
+    mailbox: str
+
+    @override
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.mailbox = "inbox@contoso.example"
+        self.app = app = self.register_app("cmsbs-mail-bot")
+        self.add_permission(app, IMAP_ROLE)
+        self.grant_admin_consent(app)
+        self.secret = self.add_client_secret(app)
+        self.add_mailbox(self.mailbox, messages=3)
+        self.new_service_principal(app.client_id, app.enterprise_object_id)
+        self.add_mailbox_permission(self.mailbox, app.enterprise_object_id)
+        return self
+
+
+def ready_exchange() -> ReadyExchange:
+    """A loopback Exchange Online with every step done.
+
+    Example:
+        >>> with ready_exchange() as exchange:
+        ...     uri = exchange.token_uri(exchange.app.tenant_id)
+        ...     form = {"client_id": exchange.app.client_id, "client_secret": exchange.secret.value}
+        ...     exchange.mailbox, len(exchange.logins)
+        ('inbox@contoso.example', 0)
+
+    Returns:
+        A context manager that gives itself, with ``app``, ``secret`` and ``mailbox``.
+    """
+    return ReadyExchange()
+
+
+def _first(candidates: Sequence[_T], what: str, step: str) -> _T:
+    if not candidates:
+        message = f"there is no {what} yet: {step} comes first"
+        raise ValueError(message)
+    return candidates[0]

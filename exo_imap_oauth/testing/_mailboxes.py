@@ -1,0 +1,81 @@
+"""Mailboxes in memory (pymap's), with what is mended of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.message import EmailMessage, Message
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+from pymap.backend.dict.mailbox import MailboxData, MailboxSet
+from pymap.parsing.message import AppendMessage
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pymap.concurrent import Event
+    from pymap.parsing.specials import ObjectId
+    from pymap.selected import SelectedMailbox
+
+    from exo_imap_oauth.testing._clock import Clock
+
+_FOLDERS = ("Deleted Items", "Drafts", "Junk Email", "Sent Items")
+
+
+class _Folder(MailboxData):
+    @override
+    async def update_selected(
+        self, selected: SelectedMailbox, *, wait_on: Event | None = None
+    ) -> SelectedMailbox:
+        # pymap waits for the next change even if there is one that the client has not seen yet:
+        # mail delivered between SELECT and IDLE would be announced with the mail after it.
+        if wait_on is not None and selected.mod_sequence == self._mod_sequences.highest:
+            changed = wait_on.or_event(self._updated)
+            if not wait_on.is_set():
+                await changed.wait()
+        return await super().update_selected(selected)
+
+
+class Mailbox(MailboxSet):
+    """The folders of one mailbox. To be used in the loop only."""
+
+    def __init__(self, address: str, clock: Clock) -> None:
+        super().__init__()
+        self._inbox = self._new_folder()
+        self._set |= {name: self._new_folder() for name in _FOLDERS}
+        self._address = address
+        self._clock = clock
+
+    def _new_folder(self) -> _Folder:
+        return _Folder(self._content_cache, self._thread_cache)
+
+    @override
+    async def add_mailbox(self, name: str) -> ObjectId:
+        if name in self._set:
+            raise ValueError(name)
+        self._set[name] = folder = self._new_folder()
+        return folder.mailbox_id
+
+    async def deliver(self, messages: int | Iterable[Message | bytes]) -> None:
+        """Put messages into the inbox, or as many generated ones."""
+        if isinstance(messages, int):
+            messages = [self._sample(number) for number in range(1, messages + 1)]
+        for message in messages:
+            content = message if isinstance(message, bytes) else message.as_bytes(policy=SMTP)
+            arrived = datetime.fromtimestamp(self._clock.now(), UTC)
+            selected = self._inbox.selected_set.any_selected
+            new = await self._inbox.append(AppendMessage(content, arrived), recent=not selected)
+            if selected:
+                selected.session_flags.add_recent(new.uid)
+
+    def _sample(self, number: int) -> EmailMessage:
+        message = EmailMessage()
+        message["From"] = "Erika Mustermann <erika@fabrikam.example>"
+        message["To"] = self._address
+        message["Subject"] = f"Sample message {number}"
+        message["Date"] = format_datetime(datetime.fromtimestamp(self._clock.now(), UTC))
+        message["Message-ID"] = f"<sample-{number}@fabrikam.example>"
+        message.set_content(f"This is sample message {number}.\n")
+        return message

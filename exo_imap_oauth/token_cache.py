@@ -1,0 +1,103 @@
+"""Where access tokens are kept between token sources."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from cachetools import TLRUCache
+from typing_extensions import override
+
+from exo_imap_oauth._process_lock import process_lock
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from exo_imap_oauth.access_token import AccessToken
+
+
+class TokenCache(Protocol):
+    """What a token source asks of a cache.
+
+    Keys are opaque digests over endpoint, client, scope and credential. Implementations are
+    thread-safe. A source reads its cache only when it holds no fresh token itself.
+    """
+
+    def get(self, key: str) -> AccessToken | None:
+        """The token kept under ``key``, or None."""
+        ...
+
+    def set(self, key: str, token: AccessToken) -> None:
+        """Keep ``token`` under ``key`` until it expires."""
+        ...
+
+    def discard(self, key: str, token: AccessToken) -> None:
+        """Forget what is kept under ``key``, but only if it is still ``token``."""
+        ...
+
+    def lock(self, key: str, lease: float) -> AbstractContextManager[bool]:
+        """Ask, without waiting, for the right to fetch the token of ``key``.
+
+        Args:
+            key: The digest.
+            lease: Seconds after which the right lapses.
+
+        Returns:
+            A context that yields True if the token is ours to fetch, False if another
+            process is fetching it.
+        """
+        ...
+
+
+class MemoryTokenCache(TokenCache):
+    """Keeps tokens in this process; each until it expires.
+
+    Args:
+        maxsize: Number of tokens; beyond it, the least recently used is forgotten.
+
+    Raises:
+        ValueError: ``maxsize`` is not positive.
+    """
+
+    def __init__(self, maxsize: int = 10_000) -> None:
+        if maxsize < 1:
+            message = f"maxsize must be positive, not {maxsize}"
+            raise ValueError(message)
+        self._tokens = TLRUCache[str, "AccessToken"](
+            maxsize, ttu=lambda _key, token, _now: token.expires_on, timer=time.time
+        )
+
+    @override
+    def get(self, key: str) -> AccessToken | None:
+        with process_lock:
+            return self._tokens.get(key)
+
+    @override
+    def set(self, key: str, token: AccessToken) -> None:
+        with process_lock:
+            self._tokens[key] = token
+
+    @override
+    def discard(self, key: str, token: AccessToken) -> None:
+        with process_lock:
+            if (kept := self._tokens.get(key)) is not None and kept.token == token.token:
+                del self._tokens[key]
+
+    @override
+    def lock(self, key: str, lease: float) -> AbstractContextManager[bool]:
+        # Threads of one process already share one fetch (see token_source).
+        return nullcontext(True)
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+        with process_lock:
+            self._tokens.clear()
+
+
+_default = MemoryTokenCache()
+
+
+def default_cache() -> MemoryTokenCache:
+    """The cache that all token sources of this process share unless they are given another."""
+    return _default

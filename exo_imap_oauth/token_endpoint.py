@@ -1,0 +1,326 @@
+"""One token request: the form, the HTTP exchange, its tries, and what the answer means.
+
+Importing this module loads requests, so token sources do it at their first fetch only.
+Failures are returned, not raised: a traceback would hold frames that hold the secret.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import quote_plus, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ChunkedEncodingError
+from typing_extensions import override
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Timeout
+from urllib3.util.retry import Retry
+
+from exo_imap_oauth._json import json_object
+from exo_imap_oauth._logging import logger
+from exo_imap_oauth._text import one_line
+from exo_imap_oauth._version import __version__
+from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.advice import Advice, advise, explain
+from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
+from exo_imap_oauth.trust import default_context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from requests import PreparedRequest
+
+    from exo_imap_oauth._token_request import TokenRequest
+
+_MAX_BODY = 1 << 20
+_LONGEST_LIFETIME = 10 * 365 * 24 * 3600
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
+# urllib3 is asked to judge what may heal; it must not do the waiting, which has no deadline.
+_RETRY = Retry(allowed_methods=None, status_forcelist=[429, *range(500, 600)])
+
+
+class _Outcome(NamedTuple):
+    result: AccessToken | TokenError
+    may_heal: bool = False
+
+
+class _Reply(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_at: float
+
+
+def request_token(request: TokenRequest) -> AccessToken | TokenError:
+    """Ask the token endpoint, again where that may help, until the deadline.
+
+    Returns:
+        The token, or the error for the caller to raise.
+    """
+    give_up_at = time.monotonic() + request.deadline
+    backoff = _FIRST_BACKOFF
+    while True:
+        started = time.monotonic()
+        outcome = _exchange(request, min(request.timeout, give_up_at - started))
+        result = outcome.result
+        logger.debug(
+            "token request to %s for application %s: %s after %.3f s",
+            request.token_uri,
+            request.client_id,
+            "a token" if isinstance(result, AccessToken) else f"{result.args[0]}",
+            time.monotonic() - started,
+        )
+        if isinstance(result, AccessToken) or not outcome.may_heal:
+            return result
+        pause = result.retry_after
+        if pause is None:
+            pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+        if time.monotonic() + pause >= give_up_at:
+            return result
+        time.sleep(pause)
+
+
+def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
+    """One HTTP exchange and what it means."""
+    try:
+        context = request.ssl_context or default_context()
+        reply = _post(request, context, timeout)
+    except requests.RequestException as error:
+        return _connection_failure(request, error)
+    except OSError as error:
+        advice = explain("certificate-untrusted", **_known(request))
+        return _Outcome(TokenEndpointUnavailable(one_line(str(error)), advice=advice))
+    except TokenError as error:
+        return _Outcome(error.with_traceback(None))
+    answer = json_object(reply.body) or {}
+    if reply.status == requests.codes.ok:
+        return _token(request, reply, answer)
+    if "error" in answer and 400 <= reply.status < 500 and reply.status != 429:  # noqa: PLR2004
+        return _rejection(request, reply, answer)
+    return _unavailable(request, reply, answer)
+
+
+# ---- HTTP ------------------------------------------------------------------------------------
+
+
+class _BorrowedContext:
+    """Lends a TLS context to urllib3, which would otherwise change its ALPN for IMAP too."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.verify_mode = context.verify_mode  # urllib3 assigns it
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - it stands for any attribute
+        return getattr(self._context, name)
+
+    def set_alpn_protocols(self, protocols: list[str]) -> None:
+        """Leave the lender's as they are."""
+
+
+class _OneContextAdapter(HTTPAdapter):
+    """Uses one TLS context exactly as given; requests' own would add certifi to it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._tls = {"ssl_context": _BorrowedContext(context)}
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    @override
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """The context verifies."""
+
+    @override
+    def build_connection_pool_key_attributes(
+        self, request: PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, dict(self._tls)
+
+    @override
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        tls = {"proxy_ssl_context": self._tls["ssl_context"]}
+        return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)
+
+
+def _post(request: TokenRequest, context: ssl.SSLContext, timeout: float) -> _Reply:
+    """Send the form over a connection of its own and read a bounded answer.
+
+    Sent as prepared here, it takes nothing from ``~/.netrc`` or a bundle variable; proxies of
+    the environment are used.
+
+    Raises:
+        requests.RequestException: The exchange failed.
+        TokenError: The credential cannot be had.
+    """
+    try:
+        credential = request.credential.form_fields()
+    except Exception as error:  # a user's callable may raise anything
+        message = f"the client secret could not be had: {type(error).__name__}: {error}"
+        raise TokenError(message) from error
+    form = {
+        "client_id": request.client_id,
+        "scope": request.scope,
+        "grant_type": "client_credentials",
+        **credential,
+    }
+    headers = {
+        "Accept": "application/json",
+        "Connection": "close",
+        "User-Agent": f"exo-imap-oauth/{__version__}",
+    }
+    prepared = requests.Request("POST", request.token_uri, headers, data=form).prepare()
+    with requests.Session() as session:
+        session.mount("https://", _OneContextAdapter(context))
+        sent_at, ends_at = time.time(), time.monotonic() + timeout
+        limits = Timeout(total=timeout)
+        with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
+            body = bytearray()
+            for chunk in response.iter_content(8192):
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    message = f"the answer is longer than {_MAX_BODY} bytes"
+                    raise requests.exceptions.ContentDecodingError(message)
+                if time.monotonic() > ends_at:
+                    message = f"the answer was not complete after {timeout:.1f} s"
+                    raise requests.exceptions.ReadTimeout(message)
+    if any(text.encode() in body for s in credential.values() for text in (s, quote_plus(s))):
+        body = bytearray(b"(an echo of the request)")  # it may be quoted from here on
+    return _Reply(response.status_code, response.headers, bytes(body), sent_at)
+
+
+# ---- what an answer means --------------------------------------------------------------------
+
+
+def _token(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) -> _Outcome:
+    """HTTP 200: a token, if it is one (RFC 6749 section 5.1)."""
+    token = answer.get("access_token")
+    lifetime = _seconds(answer.get("expires_in"))
+    token_type = str(answer.get("token_type")).lower()
+    if not (isinstance(token, str) and token and lifetime and token_type == "bearer"):
+        return _unavailable(request, reply, answer)
+    expires_on = int(reply.sent_at + lifetime)
+    margin = min(request.refresh_margin, lifetime / 2)
+    refresh_in = _seconds(answer.get("refresh_in")) or lifetime - margin
+    return _Outcome(
+        AccessToken(
+            token=token,
+            expires_on=expires_on,
+            refresh_on=min(int(reply.sent_at + refresh_in), expires_on),
+            obtained_on=reply.sent_at,
+        )
+    )
+
+
+def _rejection(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) -> _Outcome:
+    """HTTP 4xx with an OAuth error: a refusal (RFC 6749 section 5.2)."""
+    error = one_line(str(answer["error"]))
+    description, _, _ = one_line(str(answer.get("error_description", ""))).partition(" Trace ID:")
+    codes = cast("list[object]", c) if isinstance(c := answer.get("error_codes"), list) else []
+    correlation_id = _text(answer.get("correlation_id"))
+    details = [f"HTTP {reply.status}", error]
+    if correlation_id:
+        details.append(f"correlation ID {correlation_id}")
+    return _Outcome(
+        TokenRequestRejected(
+            f"{_host(request)} refused the token request of application {request.client_id}:"
+            f" {description or error} ({', '.join(details)})",
+            advice=_advice(request, reply),
+            retryable=error in ("temporarily_unavailable", "server_error"),
+            retry_after=_retry_after(reply),
+            error=error,
+            error_codes=[code for code in codes if isinstance(code, int)],
+            correlation_id=correlation_id,
+            trace_id=_text(answer.get("trace_id")),
+            status=reply.status,
+        )
+    )
+
+
+def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) -> _Outcome:
+    """Anything else: throttling, an outage, a gateway's page."""
+    may_heal = _RETRY.is_retry("POST", reply.status)
+    said = one_line(str(answer.get("error_description") or answer.get("error") or ""))
+    if not said and "access_token" not in (text := reply.body.decode(errors="replace")):
+        said = one_line(text)
+    what = "no usable answer" if may_heal else "an answer that is no token"
+    if location := reply.headers.get("Location"):
+        said = f"a redirect to {urlsplit(location).hostname}, which is not followed. {said}"
+    advice = _advice(request, reply)
+    if advice is None and reply.status == requests.codes.too_many_requests:
+        advice = explain("throttled")
+    elif advice is None:
+        advice = explain(
+            "entra-unavailable" if may_heal else "token-endpoint-unreachable", **_known(request)
+        )
+    return _Outcome(
+        TokenEndpointUnavailable(
+            f"{_host(request)} gave {what}: HTTP {reply.status}{said and ', '}{said}",
+            advice=advice,
+            retry_after=_retry_after(reply),
+        ),
+        may_heal,
+    )
+
+
+def _connection_failure(request: TokenRequest, error: requests.RequestException) -> _Outcome:
+    """No answer at all."""
+    cause: BaseException = error
+    while cause.__context__ is not None:  # requests and urllib3 wrap the one that tells
+        cause = cause.__context__
+    untrusted = isinstance(cause, ssl.SSLCertVerificationError)
+    passing = isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError))
+    return _Outcome(
+        TokenEndpointUnavailable(
+            f"{_host(request)} cannot be reached: {type(cause).__name__}: {one_line(str(cause))}",
+            advice=explain(
+                "certificate-untrusted" if untrusted else "token-endpoint-unreachable",
+                **_known(request),
+            ),
+        ),
+        may_heal=passing and not untrusted,
+    )
+
+
+def _known(request: TokenRequest) -> dict[str, str]:
+    return {
+        "tenant_id": request.tenant_id,
+        "client_id": request.client_id,
+        "token_uri": request.token_uri,
+        "scope": request.scope,
+        "host": _host(request),
+    }
+
+
+def _advice(request: TokenRequest, reply: _Reply) -> Advice | None:
+    known = _known(request)
+    if request.credential.looks_like_guid:
+        known["client_secret_format"] = "guid"
+    return advise(reply.body.decode(errors="replace"), stage="token", **known)
+
+
+def _host(request: TokenRequest) -> str:
+    return urlsplit(request.token_uri).netloc
+
+
+def _seconds(value: object) -> float:
+    """A duration of an answer; Entra's older endpoints send numbers as strings."""
+    try:
+        seconds = float(value) if isinstance(value, (int, float, str)) else 0.0
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < _LONGEST_LIFETIME else 0.0
+
+
+def _retry_after(reply: _Reply) -> float | None:
+    try:
+        return _RETRY.parse_retry_after(reply.headers["Retry-After"])
+    except (KeyError, InvalidHeader):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return one_line(value) if isinstance(value, str) else None

@@ -1,0 +1,55 @@
+"""The one default TLS context, used for the token endpoint and for IMAP alike."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_kept: tuple[tuple[str | None, ...], ssl.SSLContext] | None = None
+
+
+def default_context() -> ssl.SSLContext:
+    """A verifying client context that trusts what this machine trusts.
+
+    It holds the system's store (OpenSSL reads ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in its
+    place), the bundle that ``REQUESTS_CA_BUNDLE`` or else ``CURL_CA_BUNDLE`` names, and
+    certifi's only where there is no other. Building one takes tens of milliseconds, so it is
+    kept until one of these variables changes.
+
+    Raises:
+        OSError: The bundle that a variable names cannot be read.
+    """
+    global _kept  # noqa: PLW0603 - a cache of one; two threads that both build one do no harm
+    values = tuple(map(os.environ.get, _VARIABLES))
+    kept = _kept
+    if kept is None or kept[0] != values:
+        _kept = kept = (values, _build(values[0] or values[1]))
+    return kept[1]
+
+
+def _build(bundle: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if bundle and Path(bundle).is_dir():
+        context.load_verify_locations(capath=bundle)
+    elif bundle:
+        try:
+            context.load_verify_locations(cafile=bundle)
+        except OSError as error:
+            message = f"the CA bundle {bundle} that the environment names cannot be read: {error}"
+            raise OSError(message) from error
+    elif not context.cert_store_stats()["x509_ca"] and not _has_certificate_folder():
+        import certifi  # noqa: PLC0415 - few machines need it
+
+        context.load_verify_locations(cafile=certifi.where())
+    return context
+
+
+def _has_certificate_folder() -> bool:
+    """Whether OpenSSL has a folder to look in; it reads that one only during a handshake."""
+    folders = os.environ.get("SSL_CERT_DIR") or ssl.get_default_verify_paths().openssl_capath
+    return any(
+        Path(folder).is_dir() and any(Path(folder).iterdir())
+        for folder in folders.split(os.pathsep)
+    )

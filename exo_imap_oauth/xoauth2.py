@@ -1,0 +1,68 @@
+"""SASL XOAUTH2: the client's two messages. Bytes in, bytes out, no I/O.
+
+The mechanism is documented by Google and Microsoft; its error challenge is the one of
+OAUTHBEARER (RFC 7628 section 3.2.2).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from exo_imap_oauth._json import json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 section 2.1
+
+AFTER_ERROR_CHALLENGE = b""
+"""The answer to an error challenge: an empty line, after which the server sends its refusal."""
+
+
+def initial_response(user: str, token: str) -> bytes:
+    r"""The client's first message, not yet base64: ``user=…\x01auth=Bearer …\x01\x01``.
+
+    Args:
+        user: The mailbox to open, such as ``inbox@contoso.com``.
+        token: The access token.
+
+    Raises:
+        ValueError: ``user`` is empty or holds a control character, or ``token`` is no bearer
+            token; either would let a caller's data forge another field of the message.
+    """
+    if problem := check_user(user) or _check_token(token):
+        del token
+        raise ValueError(problem)
+    return f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
+
+
+def decode_challenge(challenge: bytes) -> Mapping[str, Any] | None:
+    """The server's error challenge as a mapping, or None if it is no JSON object.
+
+    Args:
+        challenge: The challenge without its base64.
+    """
+    return json_object(challenge)
+
+
+def check_user(user: str) -> str | None:
+    """What is wrong with a mailbox name, or None."""
+    if not user:
+        return "the user is empty; it is the address of the mailbox to open"
+    if _CONTROL_CHARACTER.search(user):
+        return f"the user {user!r} holds a control character"
+    try:
+        user.encode()
+    except UnicodeEncodeError:
+        return f"the user {user!r} holds a lone surrogate"
+    return None
+
+
+def _check_token(token: str) -> str | None:
+    if not token:
+        return "the access token is empty"
+    if not _BEARER_TOKEN.fullmatch(token):
+        return "the access token holds characters that no bearer token has (RFC 6750)"
+    return None

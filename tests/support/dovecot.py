@@ -1,0 +1,346 @@
+"""A real Dovecot 2.3 IMAP server that accepts access tokens, for the length of a ``with``."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from support import HOST, client_context, server_certificate
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Collection, Mapping
+
+_START_LIMIT = 10.0  # s, from exec to the greeting; about 0.2 is normal
+_STOP_LIMIT = 10.0  # s, from SIGTERM to the end of the master process; about 1 is normal
+_TRIES = 5  # ports are chosen before Dovecot binds them, so another program may be faster
+
+_MAIN = """
+base_dir = {folder}/run
+state_dir = {folder}/state
+log_path = {folder}/log
+instance_name = {name}
+login_greeting = {name} ready.
+default_internal_user = {account}
+default_internal_group = {group}
+default_login_user = {account}
+first_valid_uid = 1
+first_valid_gid = 1
+protocols = imap
+listen = 127.0.0.1
+mail_location = maildir:~/Maildir
+ssl = yes
+ssl_cert = <{folder}/certificate.pem
+ssl_key = <{folder}/key.pem
+disable_plaintext_auth = no
+auth_mechanisms = plain xoauth2
+auth_username_chars =
+auth_verbose = yes
+auth_failure_delay = 0
+{capability}
+service imap-login {{
+  chroot =
+  service_count = 0
+  inet_listener imap {{
+    port = {plain_port}
+  }}
+  inet_listener imaps {{
+    port = {port}
+    ssl = yes
+  }}
+}}
+service anvil {{
+  chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
+passdb {{
+  driver = static
+  args = nodelay=yes noauthenticate=yes
+}}
+passdb {{
+  driver = passwd-file
+  args = {folder}/denied
+  deny = yes
+}}
+{grants}
+userdb {{
+  driver = passwd-file
+  args = {folder}/mailboxes
+}}
+"""
+
+# Asked for these mailboxes only, so that the token's oid and the mailbox decide together.
+_GRANT = """
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2
+  args = {args}
+  username_filter = {mailboxes}
+}}
+"""
+
+_OAUTH2 = """
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix={folder}/keys/
+username_attribute = oid
+username_format = app
+active_attribute = oid
+active_value = {oid}
+issuers = {issuer}
+audience = {audience}
+"""
+
+
+class Dovecot:
+    """Dovecot as a resource server for app-only tokens, in a temporary folder.
+
+    An app-only token names a service principal (``oid``) and no mailbox; the mailbox is what
+    the client writes into ``user=``. Dovecot 2.3 can do both at once: ``username_attribute =
+    oid`` must exist in the token, but ``username_format = app`` holds no variable, so that
+    comparing the formatted ``user=`` with the formatted ``oid`` compares ``app`` with ``app``
+    and ``user=`` alone decides which mailbox opens. With that alone every valid token would
+    open every mailbox, so each grant is a passdb of its own: ``active_attribute = oid`` wants
+    its service principal, ``username_filter`` limits it to its mailboxes.
+
+    The JWT must be RS256 with ``typ: JWT`` and the right ``kid`` in its header, and hold
+    ``sub``, ``oid``, ``iss``, ``aud`` and ``exp``. Roles are not checked.
+
+    Run by root, Dovecot becomes ``nobody``; run by anybody else, it stays that account.
+
+    Args:
+        public_key_pem: The RSA public key that tokens are verified with.
+        kid: The key's name in the tokens' headers, letters and digits.
+        issuer: The only accepted ``iss``.
+        audience: The only accepted ``aud``.
+        users: The ``oid`` of a service principal to the mailbox or mailboxes it may open.
+        denied: Mailboxes that exist and are refused to everyone.
+        sasl_ir: Whether ``SASL-IR`` is advertised (an initial response is accepted anyway).
+        capability: The capabilities to advertise instead of Dovecot's own; before login
+            Dovecot adds ``STARTTLS`` and ``AUTH=``.
+        binary: The program; found where Debian puts it if None.
+
+    Attributes:
+        host: ``127.0.0.1``.
+        port: The implicit TLS port.
+        plain_port: A second port without TLS, where STARTTLS is offered.
+        pid: Process and process group ID of the master process.
+        folder: Its folder, there as long as it runs.
+
+    Raises:
+        RuntimeError: On entry, if it does not start; the message holds its log.
+    """
+
+    host = HOST
+
+    def __init__(
+        self,
+        public_key_pem: str | bytes,
+        *,
+        kid: str,
+        issuer: str,
+        audience: str,
+        users: Mapping[str, str | Collection[str]],
+        denied: Collection[str] = (),
+        sasl_ir: bool = True,
+        capability: str | None = None,
+        binary: str | None = None,
+    ) -> None:
+        self._key = public_key_pem.encode() if isinstance(public_key_pem, str) else public_key_pem
+        self._kid = kid
+        self._issuer = issuer
+        self._audience = audience
+        self._grants = {
+            oid: sorted({names.lower()} if isinstance(names, str) else map(str.lower, names))
+            for oid, names in users.items()
+        }
+        self._denied = [name.lower() for name in denied]
+        if capability is None and not sasl_ir:
+            capability = "IMAP4rev1 LOGIN-REFERRALS ID ENABLE IDLE LITERAL+"
+        self._capability = capability
+        self._binary = binary
+        self._mailboxes = sorted({*self._denied, *itertools.chain(*self._grants.values())})
+        self._deliveries = itertools.count()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._last_log = ""
+        self.port = 0
+        self.plain_port = 0
+        self.pid = 0
+        self.folder = Path()
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """A new verifying client context that trusts this server's certificate."""
+        return client_context()
+
+    @property
+    def log(self) -> str:
+        """What Dovecot has logged so far, or had logged when it was stopped."""
+        if self._process is None:
+            return self._last_log
+        files = (self.folder / "console", self.folder / "log")
+        return "".join(file.read_text("utf-8", "replace") for file in files if file.exists())
+
+    def deliver(self, user: str, message: bytes) -> None:
+        """Put a new message into the inbox of a mailbox; a running session sees it at NOOP."""
+        maildir = self._maildir(user)
+        name = f"{time.time_ns()}.{next(self._deliveries)}.loopback"
+        arriving = maildir / "tmp" / name
+        arriving.write_bytes(message)
+        self._hand_over(arriving)
+        arriving.rename(maildir / "new" / name)
+
+    def __enter__(self) -> Self:
+        """Start it and wait until it greets.
+
+        Raises:
+            RuntimeError: It does not start.
+        """
+        # Not pytest's tmp_path: nobody must get through, and socket paths are short.
+        self.folder = Path(tempfile.mkdtemp(prefix="dovecot-", dir="/tmp"))
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.__exit__)
+            self._write_files()
+            for _ in range(_TRIES):
+                self._start()
+                if self._greets():
+                    undo.pop_all()
+                    return self
+                self._stop()
+                if "Address already in use" not in self._last_log:
+                    break
+        message = f"Dovecot did not start:\n{self._last_log}"
+        raise RuntimeError(message)
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop it and remove its folder."""
+        self._stop()
+        shutil.rmtree(self.folder)
+
+    def _maildir(self, user: str) -> Path:
+        return self.folder / "mail" / str(self._mailboxes.index(user.lower())) / "Maildir"
+
+    def _account(self) -> pwd.struct_passwd:
+        """The account Dovecot runs as."""
+        return pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
+
+    def _hand_over(self, path: Path) -> None:
+        if os.geteuid() == 0:
+            account = self._account()
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+    def _write_files(self) -> None:
+        account = self._account()
+        certificate = server_certificate()
+        files = {
+            f"keys/default/RS256/{self._kid}": self._key,
+            "certificate.pem": b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
+            "key.pem": certificate.private_key_pem.bytes(),
+            "denied": "".join(f"{name}:\n" for name in self._denied).encode(),
+            "mailboxes": "".join(
+                f"{name}::{account.pw_uid}:{account.pw_gid}::{self._maildir(name).parent}::\n"
+                for name in self._mailboxes
+            ).encode(),
+        }
+        for number, oid in enumerate(self._grants):
+            text = _OAUTH2.format(
+                folder=self.folder, oid=oid, issuer=self._issuer, audience=self._audience
+            )
+            files[f"oauth2-{number}"] = text.encode()
+        for name, content in files.items():
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        for name, part in itertools.product(self._mailboxes, ("cur", "new", "tmp")):
+            (self._maildir(name) / part).mkdir(parents=True)
+        self._hand_over(self.folder)
+        for path in self.folder.rglob("*"):
+            self._hand_over(path)
+
+    def _configuration(self, name: str) -> str:
+        account = self._account()
+        return _MAIN.format(
+            folder=self.folder,
+            name=name,
+            account=account.pw_name,
+            group=grp.getgrgid(account.pw_gid).gr_name,
+            port=self.port,
+            plain_port=self.plain_port,
+            capability=f"imap_capability = {self._capability}" if self._capability else "",
+            grants="".join(
+                _GRANT.format(args=self.folder / f"oauth2-{number}", mailboxes=" ".join(names))
+                for number, names in enumerate(self._grants.values())
+            ),
+        )
+
+    def _start(self) -> None:
+        with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
+            self.port, self.plain_port = one.getsockname()[1], other.getsockname()[1]
+        configuration = self.folder / "dovecot.conf"
+        configuration.write_text(self._configuration(self.folder.name))
+        self._hand_over(configuration)
+        account, root = self._account(), os.geteuid() == 0
+        with (self.folder / "console").open("ab") as console:
+            self._process = subprocess.Popen(
+                [self._binary or find_dovecot() or "dovecot", "-F", "-c", configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                start_new_session=True,
+                user=account.pw_uid if root else None,
+                group=account.pw_gid if root else None,
+                extra_groups=() if root else None,
+            )
+        self.pid = self._process.pid
+
+    def _greets(self) -> bool:
+        """Whether this very server comes to answer on its ports before it ends."""
+        assert self._process is not None
+        greeting = f"{self.folder.name} ready.\r\n".encode()
+        deadline = time.monotonic() + _START_LIMIT
+        while time.monotonic() < deadline:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((HOST, self.plain_port), timeout=1) as connection,
+                connection.makefile("rb") as stream,
+            ):
+                if stream.readline(1000).endswith(greeting):
+                    return True
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.01)
+                return False
+        return False
+
+    def _stop(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=_STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        # Its log process ends a moment after the master; nothing else is in its session.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        self._last_log = self.log
+        self._process = None
+
+
+def find_dovecot() -> str | None:
+    """Dovecot's path; an ordinary user's ``PATH`` often lacks Debian's folder for it."""
+    return shutil.which("dovecot") or shutil.which("dovecot", path="/usr/sbin:/usr/local/sbin")

@@ -1,0 +1,397 @@
+"""One token request: what goes out, what comes back, and what is tried again."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+from support import HOST, client_context
+from support.token_endpoint import CLIENT, SECRET, TENANT, TokenEndpoint, http, rejected, token
+
+from exo_imap_oauth import TokenSource
+from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_form_is_the_client_credentials_request_of_rfc_6749() -> None:
+    with TokenEndpoint(token("it.is.one")) as endpoint:
+        issued = endpoint.source(scope="https://outlook.office.com/.default").get_token()
+    assert issued.token == "it.is.one"
+    assert endpoint.forms == [
+        {
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "scope": "https://outlook.office.com/.default",
+            "grant_type": "client_credentials",
+        }
+    ]
+
+
+def test_netrc_adds_nothing_to_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text(f"machine {HOST} login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with TokenEndpoint(token()) as endpoint:
+        endpoint.source().get_token()
+    assert "authorization" not in endpoint.headers[0].lower()
+
+
+def test_a_users_context_is_used_as_given_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
+    with TokenEndpoint(token()) as endpoint:
+        before = endpoint.ssl_context.cert_store_stats()
+        endpoint.source().get_token()
+    assert endpoint.ssl_context.cert_store_stats() == before
+    assert endpoint.ssl_context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_the_users_context_keeps_its_alpn_for_imap() -> None:
+    offered: list[list[str]] = []
+
+    class Recording(ssl.SSLContext):
+        def set_alpn_protocols(self, alpn_protocols: list[str]) -> None:  # type: ignore[override] # a list will do
+            offered.append(alpn_protocols)
+
+    context = Recording(ssl.PROTOCOL_TLS_CLIENT)
+    with TokenEndpoint(token()) as endpoint:
+        context.load_verify_locations(cadata=_pem(endpoint))
+        endpoint.source(ssl_context=context).get_token()
+    assert offered == []
+
+
+def _pem(endpoint: TokenEndpoint) -> str:
+    der = endpoint.ssl_context.get_ca_certs(binary_form=True)[0]
+    return ssl.DER_cert_to_PEM_cert(der)
+
+
+def test_the_default_context_trusts_the_bundle_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TokenEndpoint(token()) as endpoint:
+        bundle = tmp_path / "ca.pem"
+        bundle.write_text(_pem(endpoint))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+        assert endpoint.source(ssl_context=None).get_token().token == "a.token"
+
+
+def test_a_bundle_that_is_missing_fails_at_once_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with TokenEndpoint(token()) as endpoint, pytest.raises(TokenEndpointUnavailable) as raised:
+        endpoint.source(ssl_context=None).get_token()
+    assert "/nowhere/ca.pem" in str(raised.value)
+    assert endpoint.forms == []
+
+
+# ---- refusals --------------------------------------------------------------------------------
+
+
+def test_a_refusal_tells_all_that_entra_told() -> None:
+    with TokenEndpoint(rejected()) as endpoint, pytest.raises(TokenRequestRejected) as raised:
+        endpoint.source().get_token()
+    error = raised.value
+    assert (error.error, error.error_codes, error.status) == ("invalid_client", (7000215,), 401)
+    assert (error.correlation_id, error.trace_id) == ("corr-1", "trace-1")
+    assert not error.retryable
+    assert error.advice
+    assert error.advice.id == "secret-wrong"
+    first, *rest = str(error).splitlines()
+    assert "AADSTS7000215: Invalid client secret provided. (HTTP 401, invalid_client" in first
+    assert "Trace ID" not in first
+    assert rest[0].startswith("  Cause: ")
+    assert len(endpoint.forms) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_what_cannot_heal_is_asked_once(status: int) -> None:
+    with TokenEndpoint(rejected(status=status)) as endpoint:
+        with pytest.raises(TokenRequestRejected):
+            endpoint.source().get_token()
+        assert len(endpoint.forms) == 1
+
+
+def test_a_secret_id_in_place_of_the_secret_is_recognised() -> None:
+    guid = "91b7a0f5-9f56-4d36-92f4-b8b0c5c8f6a1"
+    with TokenEndpoint(rejected()) as endpoint, pytest.raises(TokenRequestRejected) as raised:
+        endpoint.source(guid).get_token()
+    assert "Secret ID" in str(raised.value)
+    assert guid not in str(raised.value)
+
+
+def test_a_temporary_refusal_is_retryable() -> None:
+    answer = rejected(90033, 400, "temporarily_unavailable")
+    with TokenEndpoint(answer) as endpoint, pytest.raises(TokenRequestRejected) as raised:
+        endpoint.source().get_token()
+    assert raised.value.retryable
+
+
+# ---- what may heal ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(http(429, {"error": "x"}, Retry_After="0"), id="429 JSON"),
+        pytest.param(http(429, "<html>slow down", json_body=False), id="429 HTML"),
+        *(pytest.param(http(status), id=str(status)) for status in (500, 502, 503, 504)),
+        pytest.param(b"", id="closed without an answer"),
+        pytest.param(token()[:-9], id="truncated body"),
+    ],
+)
+def test_what_may_heal_is_tried_again(failure: bytes) -> None:
+    with TokenEndpoint(failure, token("healed")) as endpoint:
+        assert endpoint.source().get_token().token == "healed"
+    assert len(endpoint.forms) == 2
+
+
+def test_retry_after_beyond_the_deadline_fails_at_once() -> None:
+    with TokenEndpoint(http(503, Retry_After="3000")) as endpoint:
+        before = time.monotonic()
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(deadline=20).get_token()
+        assert time.monotonic() - before < 10
+    assert raised.value.retry_after == 3000
+    assert raised.value.retryable
+    assert len(endpoint.forms) == 1
+
+
+def test_tries_end_with_the_deadline_and_the_last_answer() -> None:
+    page = "<html><title>502</title>Bad\x07 Gateway"
+    with TokenEndpoint(http(502, page, json_body=False)) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(deadline=1.0).get_token()
+    assert "HTTP 502, <html><title>502</title>Bad Gateway" in str(raised.value)
+    assert raised.value.retry_after == 30
+    assert len(endpoint.forms) >= 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (http(200, "<html>Welcome to the hotel", json_body=False), "Welcome to the hotel"),
+        (http(200, {"access_token": "t", "expires_in": 3600}), "HTTP 200"),
+        (http(200, {"access_token": "", "expires_in": 3600, "token_type": "Bearer"}), "HTTP 200"),
+        (token(expires_in=None), "HTTP 200"),
+        (token(expires_in=-1), "HTTP 200"),
+        (token(expires_in=1e300), "HTTP 200"),
+        (token(expires_in="soon"), "HTTP 200"),
+        (http(200, [1, 2]), "HTTP 200"),
+        (http(200, "[" * 100_000, json_body=False), "HTTP 200"),
+        (http(302, Location="https://elsewhere.example/x?y"), "a redirect to elsewhere.example"),
+        (http(404, "no such page", json_body=False), "HTTP 404, no such page"),
+        (http(200, "x" * (1 << 20) + "x", json_body=False), "longer than 1048576 bytes"),
+    ],
+)
+def test_an_answer_that_is_no_token_is_named_and_not_asked_for_again(
+    answer: bytes, text: str
+) -> None:
+    with TokenEndpoint(answer) as endpoint, pytest.raises(TokenEndpointUnavailable) as raised:
+        endpoint.source().get_token()
+    assert text in str(raised.value)
+    assert len(endpoint.forms) == 1
+
+
+def test_numbers_may_come_as_strings() -> None:
+    with TokenEndpoint(token(expires_in="3599")) as endpoint:
+        issued = endpoint.source().get_token()
+    assert issued.expires_on == int(issued.obtained_on + 3599)
+
+
+def test_an_endpoint_that_drips_is_given_up_in_time() -> None:
+    def drip(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not endpoint.release.wait(0.05):
+            connection.sendall(b" ")
+
+    with TokenEndpoint(drip) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(timeout=0.3, deadline=0.8).get_token()
+    assert "127.0.0.1" in str(raised.value)
+
+
+# ---- connections -----------------------------------------------------------------------------
+
+
+def test_a_refused_connection_says_so_and_what_to_check() -> None:
+    with TokenEndpoint(token()) as endpoint:
+        source = endpoint.source(deadline=0.3)
+    with pytest.raises(TokenEndpointUnavailable) as raised:
+        source.get_token()
+    assert "ConnectionRefusedError" in str(raised.value)
+    assert raised.value.advice
+    assert raised.value.advice.id == "token-endpoint-unreachable"
+
+
+def test_a_certificate_that_is_not_trusted_fails_at_once() -> None:
+    with TokenEndpoint(token()) as endpoint:
+        before = time.monotonic()
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(ssl_context=ssl.create_default_context()).get_token()
+        assert time.monotonic() - before < 10
+    assert raised.value.advice
+    assert raised.value.advice.id == "certificate-untrusted"
+    assert endpoint.forms == []
+
+
+def test_a_certificate_of_another_host_fails() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca = trustme.CA()
+    ca.issue_cert("elsewhere.example").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # names pyOpenSSL's context too
+    trusting = client_context()
+    ca.configure_trust(trusting)  # pyright: ignore[reportUnknownMemberType] # the same
+    with TokenEndpoint(token(), context=context) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(ssl_context=trusting).get_token()
+    assert raised.value.advice
+    assert raised.value.advice.id == "certificate-untrusted"
+
+
+def test_a_proxy_of_the_environment_is_used_with_the_same_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import socket
+
+    asked: list[bytes] = []
+
+    def tunnel(listener: socket.socket, port: int) -> None:
+        client, _ = listener.accept()
+        asked.append(client.recv(4096).partition(b"\r\n")[0])
+        server = socket.create_connection((HOST, port))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        def copy(source: socket.socket, target: socket.socket) -> None:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+        back = threading.Thread(target=copy, args=(server, client))
+        back.start()
+        copy(client, server)
+        back.join()
+        client.close()
+        server.close()
+
+    with TokenEndpoint(token("tunnelled")) as endpoint, socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=tunnel, args=(listener, endpoint.port))
+        thread.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{HOST}:{listener.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        before = endpoint.ssl_context.cert_store_stats()
+        assert endpoint.source().get_token().token == "tunnelled"
+        assert endpoint.ssl_context.cert_store_stats() == before
+        thread.join()
+    assert [line.rpartition(b" ")[0] for line in asked] == [
+        f"CONNECT {HOST}:{endpoint.port}".encode()
+    ]
+
+
+# ---- nothing leaks ---------------------------------------------------------------------------
+
+
+def test_an_echo_of_the_request_is_not_quoted() -> None:
+    with TokenEndpoint(http(400, f"you sent {SECRET}", json_body=False)) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source().get_token()
+    assert SECRET not in str(raised.value)
+    assert "echo" in str(raised.value)
+
+
+def test_a_broken_answer_that_holds_a_token_is_not_quoted() -> None:
+    body = '{"access_token": "eyJ.very.secret", "expires_in": '
+    with TokenEndpoint(http(200, body, json_body=False)) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source().get_token()
+    assert "very" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "answer", [rejected(), http(502), http(200, "no", json_body=False), b"", None]
+)
+def test_no_frame_text_record_or_pickle_of_a_failure_holds_the_secret(
+    answer: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TokenEndpoint(answer or b"") as endpoint:
+        context = ssl.create_default_context() if answer is None else endpoint.ssl_context
+        source = endpoint.source(deadline=0.3, ssl_context=context)
+        with pytest.raises(TokenError) as raised:
+            source.get_token()
+    seen = [caplog.text, repr(source), str(raised.value)]
+    error: BaseException | None = raised.value
+    while error is not None:
+        seen.append(repr(vars(error)))
+        frame = error.__traceback__
+        while frame is not None:
+            if not frame.tb_frame.f_code.co_filename.endswith(("test_token_endpoint.py",)):
+                seen.append(repr(frame.tb_frame.f_locals))
+            frame = frame.tb_next
+        error = error.__context__ or error.__cause__
+    assert not [text for text in seen if SECRET in text]
+    assert SECRET.encode() not in pickle.dumps(raised.value)
+
+
+def test_a_secret_callable_that_fails_is_reported_with_its_own_error() -> None:
+    def vault() -> str:
+        raise LookupError("the vault is sealed")
+
+    with TokenEndpoint(token()) as endpoint, pytest.raises(TokenError) as raised:
+        endpoint.source(vault).get_token()
+    assert "LookupError: the vault is sealed" in str(raised.value)
+    assert endpoint.forms == []
+
+
+@pytest.mark.parametrize("returned", ["", None, "line\n"])
+def test_a_secret_callable_that_returns_no_secret_is_reported(returned: object) -> None:
+    with TokenEndpoint(token()) as endpoint, pytest.raises(TokenError) as raised:
+        endpoint.source(lambda: returned).get_token()
+    assert "client secret" in str(raised.value)
+    assert endpoint.forms == []
+
+
+# ---- wrong arguments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"token_uri": "http://login.example/t/oauth2/v2.0/token"}, "https"),
+        ({"token_uri": "https:///token"}, "https"),
+        ({"token_uri": "https://u:p@login.example/token"}, "neither user"),
+        ({"token_uri": "https://login.example/token#x"}, "fragment"),
+        ({"tenant_id": ""}, "tenant_id is empty"),
+        ({"tenant_id": "a/b"}, "GUID or a domain name"),
+        ({"tenant_id": "a b"}, "tenant_id holds ' ' at position 1"),
+        ({"client_id": "x\x01"}, r"client_id holds '\x01'"),
+        ({"client_secret": ""}, "secret is empty"),
+        ({"client_secret": "s\n"}, "line end"),
+        ({"scope": ""}, "scope is empty"),
+        ({"timeout": 0}, "timeout must be a positive number of seconds"),
+        ({"deadline": float("inf")}, "deadline must be"),
+        ({"refresh_margin": -1}, "refresh_margin must be"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object], text: str) -> None:
+    good = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
+    with pytest.raises(ValueError, match=re.escape(text)):
+        TokenSource(**(good | arguments))  # type: ignore[arg-type] # wrong on purpose
+
+
+@pytest.mark.parametrize("arguments", [{"client_secret": None}, {"client_secret": 1}, {"scope": 1}])
+def test_arguments_of_a_wrong_type_are_refused(arguments: dict[str, object]) -> None:
+    good = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
+    with pytest.raises(TypeError):
+        TokenSource(**(good | arguments))  # type: ignore[arg-type] # wrong on purpose
