@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.config import load_config as load_config
     from exo_imap_oauth.imap import authenticate_xoauth2 as authenticate_xoauth2
     from exo_imap_oauth.imap import open_mailbox as open_mailbox
+    from exo_imap_oauth.powershell import exchange_setup_script as exchange_setup_script
     from exo_imap_oauth.token_source import TokenSource as TokenSource
 else:
     _EXPORTS = {
@@ -24,6 +25,7 @@ else:
         "InboxConfig": "config",
         "TokenSource": "token_source",
         "authenticate_xoauth2": "imap",
+        "exchange_setup_script": "powershell",
         "load_config": "config",
         "open_mailbox": "imap",
     }
@@ -54,8 +56,7 @@ else:
             return value
         if name in _SUBMODULES:
             return import_module(f"{__name__}.{name}")
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():  # noqa: ANN202 - the same
         return sorted({*globals(), *_EXPORTS, *_SUBMODULES})
@@ -68,6 +69,7 @@ __all__ = [
     "TokenSource",
     "__version__",
     "authenticate_xoauth2",
+    "exchange_setup_script",
     "load_config",
     "open_mailbox",
 ]

@@ -50,7 +50,7 @@ class Login:
 
     def __init__(self, user: str, token: Token, scope: str | None) -> None:
         self.user = user
-        self._token = token
+        self._token = sealed(token)
         self._scope = scope
         self._began = time.time()
         self._issued: AccessToken | None = None
@@ -58,19 +58,17 @@ class Login:
     def check(self) -> None:
         """Raise TypeError or ValueError for a user or token that cannot work."""
         if not isinstance(self.user, str):
-            message = f"user must be a string, not {type(self.user).__name__}"
-            raise TypeError(message)
+            raise TypeError(f"user must be a string, not {type(self.user).__name__}")
         if problem := check_user(self.user):
             raise ValueError(problem)
-        if isinstance(self._token, (str, AccessToken)):
+        if isinstance(self._token, AccessToken):
             self.obtain()
             self.message()  # refuses a malformed token before anything is connected
         elif not callable(getattr(self._token, "get_token", None)):
-            message = (
+            raise TypeError(
                 "token must be a TokenSource, a credential, an AccessToken or a string,"
                 f" not {type(self._token).__name__}"
             )
-            raise TypeError(message)
 
     def obtain(self) -> None:
         """Get the token that the next attempt uses.
@@ -80,13 +78,14 @@ class Login:
         """
         if isinstance(self._token, AccessToken):
             self._issued = self._token
-        elif isinstance(self._token, str):
-            self._issued = _foreign(self._token)
         else:
-            own = getattr(self._token, "scope", None)
-            scope = self._scope or (own if isinstance(own, str) else Cloud.WORLDWIDE.scope)
+            own = getattr(self._token, "scope", None)  # a TokenSource has one, and no other
+            scope = own if isinstance(own, str) else self._scope or Cloud.WORLDWIDE.scope
             issued = self._token.get_token(scope)
-            self._issued = issued if isinstance(issued, AccessToken) else _foreign(issued.token)
+            if isinstance(issued, AccessToken):
+                self._issued = issued
+            else:
+                self._issued = _access_token(issued.token)
 
     def message(self) -> bytes:
         """The SASL message."""
@@ -136,9 +135,11 @@ class Login:
         return text
 
 
-def _foreign(token: str) -> AccessToken:
-    """A token whose times are not known; as if it were obtained just now."""
-    if not isinstance(token, str):
-        message = "the credential's token is no string"
-        raise TypeError(message)
-    return AccessToken(token=token, expires_on=0, refresh_on=0, obtained_on=math.inf)
+def sealed(token: Token) -> AccessToken | SupportsGetToken:
+    """A token's text in an :class:`AccessToken`, whose ``repr()`` hides it; others as they are."""
+    return _access_token(token) if isinstance(token, str) else token
+
+
+def _access_token(text: str) -> AccessToken:
+    """A token whose times are not known: as if it were obtained just now."""
+    return AccessToken(token=text, expires_on=0, refresh_on=0, obtained_on=math.inf)

@@ -76,21 +76,17 @@ def token_uri_of(authority: str, tenant_id: str) -> str:
     """
     _check_text("tenant_id", tenant_id)
     if not _TENANT.fullmatch(tenant_id):
-        message = f"tenant_id must be a GUID or a domain name, not {tenant_id!r}"
-        raise ValueError(message)
+        raise ValueError(f"tenant_id must be a GUID or a domain name, not {tenant_id!r}")
     return f"{authority}/{tenant_id}/oauth2/v2.0/token"
 
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
-        message = f"{name} must be a string, not {type(value).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
     if not value:
-        message = f"{name} is empty"
-        raise ValueError(message)
+        raise ValueError(f"{name} is empty")
     if found := _NOT_PLAIN.search(value):
-        message = f"{name} holds {found[0]!r} at position {found.start()}: {value!r}"
-        raise ValueError(message)
+        raise ValueError(f"{name} holds {found[0]!r} at position {found.start()}: {value!r}")
 
 
 def _check_token_uri(uri: str) -> None:
@@ -106,5 +102,4 @@ def _check_token_uri(uri: str) -> None:
 
 def _check_seconds(name: str, value: float, *, above: float) -> None:
     if not above < value < math.inf:
-        message = f"{name} must be a positive number of seconds, not {value!r}"
-        raise ValueError(message)
+        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")

@@ -1,16 +1,200 @@
-"""What a message of Entra or Exchange means: its likely cause, the fix, ready commands."""
+"""What a message of Entra or Exchange means: its likely cause, the fix, ready commands.
+
+Codes count first, then the stable part of the wording; what the table in ``_advice_table.py``
+does not know gets no advice.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from exo_imap_oauth._advice_table import PAGES, TABLE, Row, Stage
+from exo_imap_oauth.powershell import is_guid, quote
+
+__all__ = ["ADVICE_IDS", "Advice", "Stage", "advise", "explain"]
+
+_CODE: Final = re.compile(r"(?<![A-Z0-9_])AADSTS(\d{2,9})\b")
+_CODE_LIST: Final = re.compile(r"""["']error_codes\\{0,3}["']\s{0,9}:\s{0,9}\[([\d,\s]{1,200})\]""")
+_HTTP_HOST: Final = re.compile(r"https?://([^/:?#@\s]+)(?::(\d+))?")
+_OTHER_CLOUD: Final = re.compile(r"https?://[^/]+\.(?:us|cn)(?:[:/]|$)")
+_HOSTS: Final = (
+    "outlook.office365.com outlook.office.com "
+    "outlook.office365.us outlook-dod.office365.us partner.outlook.cn"
+)
+_EXCHANGE: Final = frozenset(
+    {f"https://{host}" for host in _HOSTS.split()} | {"00000002-0000-0ff1-ce00-000000000000"}
+)
+_WORDS: Final = {"aud": "another service", "roles": "not known", "oid": "another object",
+                 "enterprise_object_id": "another one", "mailbox": "the mailbox",
+                 "token_uri": "the token endpoint", "server": "the server",
+                 "scope": "the configured one"}  # fmt: skip
+
+_SECRET_ID_PASTED: Final = replace(
+    TABLE[0],
+    cause="The client secret has the form of an ID: the column Secret ID was copied instead of"
+    " the column Value.",
+)
+
+ADVICE_IDS: Final = tuple(row.id for row in TABLE)
+"""Every id that an :class:`Advice` can have."""
+
+_BY_ID: Final = {row.id: row for row in TABLE}
+_BY_CODE: Final = {code: row for row in TABLE for code in row.codes.split()}
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What probably went wrong and what to do about it."""
+    """What probably went wrong and what to do about it.
+
+    Attributes:
+        id: A short, stable name, one of :data:`ADVICE_IDS`.
+        cause: The likely cause, in plain English.
+        fix: What to do now; names the page of the Entra admin center where that is the place.
+        commands: Commands to paste, mostly Exchange Online PowerShell, with the known values
+            filled in and ``<placeholders>`` for the others.
+        url: Microsoft's page on the subject.
+    """
 
     id: str
     cause: str
     fix: str
     commands: tuple[str, ...]
     url: str
+
+
+def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice | None:
+    """Say what an error message means, or None where it is not known for sure.
+
+    The message may be a whole JSON body, a line of another program's log or the text of an
+    exception; nothing of it is repeated in the advice. Time grows with its length, no faster.
+
+    Args:
+        message: What the token endpoint, the IMAP server or the connection to them said.
+        stage: What was being done: getting the token, ``AUTHENTICATE``, the first command on the
+            mailbox, or later work on it. Some texts, such as ``Connection refused``, mean
+            nothing without it.
+        **known: What is known, all optional; other names are ignored.
+
+            - ``tenant_id``, ``client_id``, ``enterprise_object_id``, ``mailbox``, ``host``,
+              ``port``, ``token_uri``, ``scope``: fill the texts and commands.
+            - ``aud``, ``oid``, ``roles``: claims of the token that was refused, the roles
+              separated by blanks, empty for none. They tell ``role-missing``,
+              ``audience-wrong`` and ``object-id-mismatch`` from ``authenticate-refused``.
+            - ``client_secret_format="guid"``: the client secret looks like a Secret ID. The
+              secret itself is never needed.
+
+    Returns:
+        The advice, or None.
+
+    Examples:
+        >>> advise("AADSTS7000222: The provided client secret keys are expired.").id
+        'secret-expired'
+        >>> advise("A1 NO AUTHENTICATE failed.", stage="authenticate", roles="").id
+        'role-missing'
+        >>> advise("a1 NO [AUTHENTICATIONFAILED] Authentication failed.") is None
+        True
+    """
+    row = _by_code(message) or _by_wording(message, stage)
+    if row is None:
+        return None
+    return explain(_refused(known) if row.id == "authenticate-refused" else row.id, **known)
+
+
+def explain(advice_id: str, **known: str) -> Advice:
+    """Give the advice of an id: for callers who know the cause without a message.
+
+    Args:
+        advice_id: One of :data:`ADVICE_IDS`.
+        **known: The same names as for :func:`advise`.
+
+    Returns:
+        The advice, with what is known filled in.
+
+    Raises:
+        KeyError: If there is no such id.
+    """
+    row = _BY_ID[advice_id]
+    if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
+        row = _SECRET_ID_PASTED
+    if "roles" in known:
+        known["roles"] = known["roles"] or "none"
+    known = {name: value for name, value in known.items() if value} | _server(known)
+    prose = _WORDS | {name: _shown(value) for name, value in known.items()}
+    if "oid" in known:  # the token's object is the service principal, whose ID is asked for
+        known.setdefault("enterprise_object_id", known["oid"])
+    literals = _Literals(known)
+    return Advice(
+        row.id,
+        row.cause.format_map(prose),
+        row.fix.format_map(prose) + _page(row.page, known),
+        tuple(command.format_map(literals) for command in row.commands),
+        row.url,
+    )
+
+
+def _by_code(message: str) -> Row | None:
+    codes = _CODE.findall(message)
+    codes += (code for codes_ in _CODE_LIST.findall(message) for code in codes_.split(","))
+    return next((_BY_CODE[code.strip()] for code in codes if code.strip() in _BY_CODE), None)
+
+
+def _by_wording(message: str, stage: Stage | None) -> Row | None:
+    for row in TABLE:
+        may_match = stage is None or stage in row.stages
+        if may_match and row.wording and re.search(row.wording, message, re.MULTILINE):
+            return row
+        if stage in row.stages and row.vague and re.search(row.vague, message, re.MULTILINE):
+            return row
+    return None
+
+
+def _refused(known: dict[str, str]) -> str:
+    """Tell from the token's claims why Exchange gave its one answer to every refusal."""
+    audience, roles, oid = known.get("aud"), known.get("roles"), known.get("oid")
+    expected = known.get("enterprise_object_id")
+    if audience and audience.rstrip("/").lower() not in _EXCHANGE:
+        return "audience-wrong"  # first: a token for another resource lacks the role anyway
+    if roles is not None and "IMAP.AccessAsApp" not in roles.split():
+        return "role-missing"
+    if oid and expected and oid.lower() != expected.strip().lower():
+        return "object-id-mismatch"
+    return "authenticate-refused"
+
+
+def _page(name: str, known: dict[str, str]) -> str:
+    """Link to a page of the worldwide admin center, where the IDs in it are known to be IDs."""
+    if not name or _OTHER_CLOUD.match(known.get("token_uri", "")):
+        return ""
+    ids = {key: value for key, value in known.items() if is_guid(value)}
+    try:
+        return f" Page: {PAGES[name].format_map(ids)}"
+    except KeyError:  # an ID is missing
+        return ""
+
+
+def _server(known: dict[str, str]) -> dict[str, str]:
+    """Name host and port in question; where no host is given, those of the token endpoint."""
+    if known.get("host"):
+        return {"server": f"{known['host']}:{known.get('port') or 993}"}
+    endpoint = _HTTP_HOST.match(known.get("token_uri", ""))
+    return {"server": f"{endpoint[1]}:{endpoint[2] or 443}"} if endpoint else {}
+
+
+def _shown(value: str) -> str:
+    """Make a value fit for a line of text."""
+    return "".join(c if c.isprintable() else "?" for c in value[:200])
+
+
+class _Literals(dict[str, str]):
+    """The known values as PowerShell literals; what is unknown or unfit stays a placeholder."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        for name, value in known.items():
+            with suppress(ValueError):
+                self[name] = quote(value)
+
+    def __missing__(self, name: str) -> str:
+        return f"'<{name}>'"

@@ -57,8 +57,7 @@ class ClientSecret:
         return isinstance(self._secret, str) and _GUID.fullmatch(self._secret) is not None
 
     def __reduce__(self) -> str:
-        message = "a client secret is not pickled"
-        raise TypeError(message)
+        raise TypeError("a client secret is not pickled")
 
     def form_fields(self) -> dict[str, str]:
         """The form fields that carry the credential in a token request.

@@ -8,13 +8,12 @@ import contextlib
 import imaplib
 import json
 import re
-import socket
-import ssl
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from exo_imap_oauth._connection import Server, connect, leave, require_tls
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._login import Login, SupportsGetToken, Token
-from exo_imap_oauth._replies import host_of, last_bye, reply_of, text_of, typed_error
+from exo_imap_oauth._replies import host_of, last_bye, reply_of, typed_error
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import (
@@ -22,13 +21,13 @@ from exo_imap_oauth.errors import (
     ConnectionFailed,
     ExoImapOAuthError,
     ImapError,
-    InsecureConnectionError,
     MailboxNotConnected,
 )
 from exo_imap_oauth.trust import default_context
 from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
@@ -94,7 +93,7 @@ def authenticate_xoauth2(
     login = Login(user, token, scope)
     del token
     login.check()
-    _require_tls(imap, allow_unverified=allow_unverified_tls)
+    require_tls(imap, allow_unverified=allow_unverified_tls)
     _log_in(imap, login)
     if verify_mailbox:
         _status_of_inbox(imap, login)
@@ -148,11 +147,15 @@ def open_mailbox(
     login = Login(user, token, scope)
     del token
     login.check()
+    if port is None:
+        port = _STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT
+    elif not 0 < port < 1 << 16:
+        raise ValueError(f"port must be from 1 to 65535, not {port!r}")
     if not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     return _mailbox(
         login,
-        _Server(host, port or (_STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT), starttls),
+        Server(host, port, starttls),
         _mailbox_name(folder),
         readonly=readonly,
         ssl_context=ssl_context,
@@ -160,16 +163,10 @@ def open_mailbox(
     )
 
 
-class _Server(NamedTuple):
-    host: str
-    port: int
-    starttls: bool
-
-
 @contextlib.contextmanager
 def _mailbox(
     login: Login,
-    server: _Server,
+    server: Server,
     folder: str,
     *,
     readonly: bool,
@@ -177,9 +174,9 @@ def _mailbox(
     timeout: float,
 ) -> Generator[imaplib.IMAP4]:
     login.obtain()  # first, since Exchange does not wait long for a silent client
-    imap = _connect(server, ssl_context or default_context(), timeout)
+    imap = connect(server, ssl_context or default_context(), timeout)
     try:
-        _require_tls(imap, allow_unverified=False)
+        require_tls(imap, allow_unverified=False)
         _log_in(imap, login)
         _select(imap, login, folder, readonly=readonly)
         yield imap
@@ -188,11 +185,11 @@ def _mailbox(
             error, (imaplib.IMAP4.abort, OSError)
         )
         outstanding = None in imap.tagged_commands.values()  # a reply not read yet
-        _leave(imap, in_sync=ordinary and not outstanding)
+        leave(imap, in_sync=ordinary and not outstanding)
         if (typed := _typed_body_error(error, imap, login)) is None:
             raise
         raise typed from error
-    _leave(imap, in_sync=True)
+    leave(imap, in_sync=True)
 
 
 def _typed_body_error(error: BaseException, imap: imaplib.IMAP4, login: Login) -> ImapError | None:
@@ -202,73 +199,6 @@ def _typed_body_error(error: BaseException, imap: imaplib.IMAP4, login: Login) -
     said = reply_of(error, imap)
     what = f"{host_of(imap)} ended the work on {login.user}: {said}"
     return typed_error(what, said, imap, "runtime", **login.known())
-
-
-# ---- connection ------------------------------------------------------------------------------
-
-
-def _connect(server: _Server, ssl_context: ssl.SSLContext, timeout: float) -> imaplib.IMAP4:
-    host, port, starttls = server
-    imap: imaplib.IMAP4 | None = None
-    try:
-        if starttls:
-            imap = imaplib.IMAP4(host, port, timeout)
-            if "STARTTLS" not in imap.capabilities:
-                _leave(imap, in_sync=True)
-                raise _insecure(f"{host}:{port} does not offer STARTTLS", "implicit TLS, port 993")
-            imap.starttls(ssl_context)
-        else:
-            imap = imaplib.IMAP4_SSL(host, port, ssl_context=ssl_context, timeout=timeout)
-        # A line that goes out in two writes would wait for Nagle's algorithm.
-        imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except (imaplib.IMAP4.error, OSError) as error:
-        if imap is not None:
-            _leave(imap, in_sync=False)
-        untrusted = isinstance(error, ssl.SSLCertVerificationError)
-        said = text_of(error)
-        message = f"{host}:{port} cannot be reached: {type(error).__name__}: {said}"
-        raise ConnectionFailed(
-            message,
-            advice=explain(
-                "certificate-untrusted" if untrusted else "imap-unreachable",
-                host=host,
-                port=str(port),
-            ),
-            retryable=not untrusted,
-            last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
-        ) from error
-    return imap
-
-
-def _require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
-    """Refuse a connection over which a token must not go; nothing is sent."""
-    context = getattr(getattr(imap, "sock", None), "context", None)
-    if context is None:
-        raise _insecure(
-            f"the connection to {host_of(imap)} is plain",
-            "imap.starttls(ssl_context=ssl.create_default_context())",
-        )
-    if allow_unverified:
-        return
-    if context.verify_mode == ssl.CERT_NONE or not context.check_hostname:
-        raise _insecure(
-            f"the TLS connection to {host_of(imap)} does not verify the server's certificate",
-            "imap = imaplib.IMAP4_SSL(host, ssl_context=ssl.create_default_context())",
-        )
-
-
-def _insecure(what: str, remedy: str) -> InsecureConnectionError:
-    return InsecureConnectionError(f"{what}, so the token was not sent. Use: {remedy}")
-
-
-def _leave(imap: imaplib.IMAP4, *, in_sync: bool) -> None:
-    """LOGOUT where the server can follow; else just hang up."""
-    if in_sync and imap.state != "LOGOUT":
-        with contextlib.suppress(imaplib.IMAP4.error, OSError):
-            imap.logout()
-            return
-    with contextlib.suppress(OSError):
-        imap.shutdown()
 
 
 # ---- AUTHENTICATE ----------------------------------------------------------------------------

@@ -1,1 +1,137 @@
 """PowerShell: quoting of values, and the script that sets up Exchange Online."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Each of these ends a single-quoted string, and two in a row stand for one: ' and its
+# typographic forms, see about_Quoting_Rules and the language specification, section 2.3.5.2.
+_SINGLE_QUOTES: Final = re.compile("(['\u2018\u2019\u201a\u201b])")
+_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 section 3.2.3
+_ADDRESS: Final = re.compile(rf"(?=.{{3,254}}\Z){_ATOM}(?:\.{_ATOM})*@{_DOMAIN.pattern}")
+
+_SCRIPT: Final = """\
+# Lets one application read mailboxes of Exchange Online over IMAP. Running it again is harmless.
+& {{
+    $ErrorActionPreference = 'Stop'
+    $appId = {client_id}
+    $objectId = {enterprise_object_id}
+    $mailboxes = @({mailboxes})
+    if (-not (Get-Module -ListAvailable -Name ExchangeOnlineManagement)) {{
+        Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
+    }}
+    Connect-ExchangeOnline -Organization {tenant_id}
+
+    $principal = Get-ServicePrincipal -Identity $appId -ErrorAction SilentlyContinue
+    if (-not $principal) {{
+        New-ServicePrincipal -AppId $appId -ObjectId $objectId{naming}
+    }} elseif ($principal.ObjectId -and $principal.ObjectId -ne $objectId) {{
+        throw 'Exchange knows the application by another object ID. See Remove-ServicePrincipal.'
+    }}
+    foreach ($mailbox in $mailboxes) {{
+        $granted = Get-MailboxPermission -Identity $mailbox -User $objectId `
+            -ErrorAction SilentlyContinue |
+            Where-Object {{ $_.AccessRights -match 'FullAccess' -and -not $_.Deny }}
+        if (-not $granted) {{
+            Add-MailboxPermission -Identity $mailbox -User $objectId -AccessRights FullAccess
+        }}
+        Set-CASMailbox -Identity $mailbox -ImapEnabled $true
+    }}
+
+    Get-ServicePrincipal -Identity $appId | Format-List 'DisplayName', 'AppId', 'ObjectId'
+    foreach ($mailbox in $mailboxes) {{
+        Get-MailboxPermission -Identity $mailbox | Format-List 'Identity', 'User', 'AccessRights'
+        Get-CASMailbox -Identity $mailbox | Format-List 'Name', 'ImapEnabled'
+    }}
+}}
+"""
+
+
+def quote(value: str) -> str:
+    """Write a value as one PowerShell string literal, in single quotes: nothing is expanded.
+
+    The typographic single quotes, U+2018 to U+201B, end such a literal too, so they are doubled
+    like ``'``; the double ones, U+201C to U+201E, mean nothing in it.
+
+    Args:
+        value: Any text on one line.
+
+    Returns:
+        The literal, its quotes included.
+
+    Raises:
+        ValueError: If the value holds a control character, a line break of any kind or an
+            invisible character: what it does could not be told from how it looks.
+    """
+    for character in value:
+        if not character.isprintable():
+            raise ValueError(f"the value holds U+{ord(character):04X}, which is not printable")
+    return "'" + _SINGLE_QUOTES.sub(r"\1\1", value) + "'"
+
+
+def is_guid(value: str) -> bool:
+    """Tell whether a value has the form of an ID: 32 hexadecimal digits in five groups."""
+    return _GUID.fullmatch(value) is not None
+
+
+def exchange_setup_script(
+    *,
+    tenant_id: str,
+    client_id: str,
+    enterprise_object_id: str,
+    mailboxes: Iterable[str],
+    display_name: str | None = None,
+) -> str:
+    """Write the PowerShell script with which an administrator sets up Exchange Online.
+
+    It is one block to paste; what is done already is not done again, and it ends by showing what
+    is set. For the worldwide cloud: others want ``Connect-ExchangeOnline
+    -ExchangeEnvironmentName`` as well.
+
+    Args:
+        tenant_id: Directory (tenant) ID or primary ``.onmicrosoft.com`` domain; Microsoft
+            documents both for ``Connect-ExchangeOnline -Organization``.
+        client_id: Application (client) ID.
+        enterprise_object_id: Object ID of the enterprise application, not of the App registration.
+        mailboxes: Addresses of the mailboxes, one at least.
+        display_name: A name for the service principal within Exchange.
+
+    Returns:
+        The script.
+
+    Raises:
+        TypeError: If ``mailboxes`` is one string.
+        ValueError: If a value cannot be what it is said to be, or cannot be quoted.
+    """
+    if isinstance(mailboxes, str | bytes):
+        raise TypeError("mailboxes is one string; give a list of addresses")
+    addresses = list(dict.fromkeys(mailboxes))
+    checks = {
+        "mailboxes is empty": addresses,
+        f"tenant_id {tenant_id!r} is neither an ID nor a domain": is_guid(tenant_id)
+        or _DOMAIN.fullmatch(tenant_id),
+        f"client_id {client_id!r} is not an ID": is_guid(client_id),
+        f"enterprise_object_id {enterprise_object_id!r} is not an ID": is_guid(
+            enterprise_object_id
+        ),
+        "client_id and enterprise_object_id are the same, which they never are in Entra": (
+            client_id.lower() != enterprise_object_id.lower()
+        ),
+        "display_name is empty": display_name is None or display_name.strip(),
+    } | {f"{each!r} is not a mailbox address": _ADDRESS.fullmatch(each) for each in addresses}
+    if wrong := [problem for problem, fine in checks.items() if not fine]:
+        raise ValueError("; ".join(wrong))
+    return _SCRIPT.format(
+        tenant_id=quote(tenant_id),
+        client_id=quote(client_id),
+        enterprise_object_id=quote(enterprise_object_id),
+        naming="" if display_name is None else f" -DisplayName {quote(display_name)}",
+        mailboxes=", ".join(map(quote, addresses)),
+    )

@@ -62,8 +62,7 @@ class MemoryTokenCache(TokenCache):
 
     def __init__(self, maxsize: int = 10_000) -> None:
         if maxsize < 1:
-            message = f"maxsize must be positive, not {maxsize}"
-            raise ValueError(message)
+            raise ValueError(f"maxsize must be positive, not {maxsize}")
         self._tokens = TLRUCache[str, "AccessToken"](
             maxsize, ttu=lambda _key, token, _now: token.expires_on, timer=time.time
         )

@@ -63,18 +63,29 @@ class _Slot:
         "__weakref__",
         "cache",
         "flight",
+        "held",
         "key",
         "paused_until",
         "refusal",
         "refused_until",
-        "token",
     )
 
     def __init__(self, cache: TokenCache, key: str) -> None:
         self.cache = cache
         self.key = key
-        self.token = _NO_TOKEN
+        self.hold(_NO_TOKEN)
         self.renew()
+
+    def hold(self, token: AccessToken) -> None:
+        """Have a token given from now on, together with when to fetch a new one."""
+        # One tuple, so that no reader sees halves; a float, since comparing a clock's float
+        # with an int costs as much as the rest of the hot path.
+        self.held = (token, float(token.refresh_on))
+
+    @property
+    def token(self) -> AccessToken:
+        """The token held, perhaps expired."""
+        return self.held[0]
 
     def renew(self) -> None:
         """Forget what belongs to threads: a forked child has none of them."""
@@ -91,7 +102,8 @@ class _Slot:
             if isinstance(outcome, AccessToken):
                 # One that was given up for lost fills a gap, but replaces nothing.
                 if current or self.token is _NO_TOKEN:
-                    self.token, self.refusal = outcome, None
+                    self.hold(outcome)
+                    self.refusal = None
             else:
                 self._remember_failure(outcome)
             flight.outcome = outcome
@@ -177,8 +189,7 @@ class TokenSource:
         refresh_margin: float = 300.0,
     ) -> None:
         if client_secret is None:
-            message = "a TokenSource needs a client_secret"
-            raise TypeError(message)
+            raise TypeError("a TokenSource needs a client_secret")
         credential = ClientSecret(client_secret)
         del client_secret
         self._request = TokenRequest(
@@ -232,11 +243,10 @@ class TokenSource:
 
     @override
     def __reduce__(self) -> str:
-        message = (
+        raise TypeError(
             "a TokenSource is not pickled, it holds a secret; build one in each process from the"
             " same arguments, for example with InboxConfig.token_source()"
         )
-        raise TypeError(message)
 
     def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:  # noqa: ANN401 - the protocol's
         """A valid token: the one at hand, or a new one.
@@ -256,8 +266,8 @@ class TokenSource:
             TokenError: The client secret or the cache raised something.
             ValueError: Another scope than this source's.
         """
-        token = self._slot.token
-        if _time() < token.refresh_on and not scopes and not kwargs:
+        token, fresh_until = self._slot.held
+        if _time() < fresh_until and not scopes and not kwargs:
             return token
         return self._get_token(scopes, kwargs)
 
@@ -269,16 +279,16 @@ class TokenSource:
         slot = self._slot
         with process_lock:
             if slot.token.token == token.token:
-                slot.token = _NO_TOKEN
+                slot.hold(_NO_TOKEN)
         slot.cache.discard(slot.key, token)
 
     def _get_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessToken:
         if scopes and scopes != (self.scope,):
-            message = f"this source is for the scope {self.scope!r}, not {' '.join(scopes)!r}"
-            raise ValueError(message)
+            raise ValueError(
+                f"this source is for the scope {self.scope!r}, not {' '.join(scopes)!r}"
+            )
         if unknown := options.keys() - _PROTOCOL_KEYWORDS:
-            message = f"get_token() got unexpected keywords: {', '.join(sorted(unknown))}"
-            raise TypeError(message)
+            raise TypeError(f"get_token() got unexpected keywords: {', '.join(sorted(unknown))}")
         force = options.get("claims") is not None
         slot = self._slot
         with process_lock:

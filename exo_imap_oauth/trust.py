@@ -37,8 +37,9 @@ def _build(bundle: str | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=bundle)
         except OSError as error:
-            message = f"the CA bundle {bundle} that the environment names cannot be read: {error}"
-            raise OSError(message) from error
+            raise OSError(
+                f"the CA bundle {bundle} that the environment names cannot be read: {error}"
+            ) from error
     elif not context.cert_store_stats()["x509_ca"] and not _has_certificate_folder():
         import certifi  # noqa: PLC0415 - few machines need it
 

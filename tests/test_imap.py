@@ -75,7 +75,7 @@ def source_of(exchange: LoopbackExchange, app: Any, secret: str, **options: Any)
 
 
 def opened(exchange: LoopbackExchange, token: Any, user: str = USER, **options: Any) -> Any:
-    options = {"ssl_context": exchange.ssl_context, "port": exchange.port} | options
+    options = {"ssl_context": exchange.ssl_context, "port": exchange.port, **options}
     return open_mailbox(user, token, host=exchange.host, **options)
 
 
@@ -110,6 +110,7 @@ def test_every_form_of_token_logs_in(exchange: ReadyExchange, form: str) -> None
 
     class Credential:
         def get_token(self, *scopes: str, claims: str | None = None) -> Any:
+            assert claims is None
             asked.append(scopes)
             return type("Token", (), {"token": source.get_token().token})()
 
@@ -153,7 +154,7 @@ def test_folder_names_are_encoded(folder: str, argument: bytes) -> None:
 
 
 def opened_scripted(server: ScriptedImap, token: Any = TOKEN, **options: Any) -> Any:
-    options = {"ssl_context": server.ssl_context, "port": server.port} | options
+    options = {"ssl_context": server.ssl_context, "port": server.port, **options}
     return open_mailbox(USER, token, host=server.host, **options)
 
 
@@ -304,7 +305,7 @@ def test_a_token_that_expires_in_an_open_connection_ends_it(exchange: ReadyExcha
 
 def test_imaplibs_default_does_not_verify_and_gets_no_token(exchange: ReadyExchange) -> None:
     with imaplib.IMAP4_SSL(exchange.host, exchange.port) as imap:
-        with pytest.raises(InsecureConnectionError, match="ssl.create_default_context"):
+        with pytest.raises(InsecureConnectionError, match=r"ssl\.create_default_context"):
             authenticate_xoauth2(imap, USER, TOKEN)
         assert exchange.logins == ()
         source = source_of(exchange, exchange.app, exchange.secret.value)
@@ -381,7 +382,7 @@ def test_imaplibs_debug_output_and_buffer_never_hold_the_token(
             authenticate_xoauth2(imap, USER, TOKEN, verify_mailbox=False)
         except AuthenticationRefused:
             assert reply.startswith("NO")
-        buffered = repr(imap._cmd_log)  # type: ignore[attr-defined] # what users print at errors
+        buffered = repr(imap._cmd_log)  # what imaplib prints when it fails
     assert any(TOKEN_LINE in line for line in server.lines)
     for secret in (TOKEN, TOKEN_LINE.decode()[:60]):
         assert secret not in buffered + stderr.getvalue()
@@ -535,6 +536,7 @@ class Source:
         self.invalidated: list[str] = []
 
     def get_token(self, *scopes: str) -> AccessToken:
+        assert len(scopes) == 1
         token = self.tokens[0]
         if isinstance(token, Exception):
             raise token

@@ -7,13 +7,13 @@ import contextlib
 import copy
 import gc
 import multiprocessing
-import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from exo_imap_oauth.errors import (
 from exo_imap_oauth.token_cache import MemoryTokenCache, default_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from exo_imap_oauth import TokenSource
 
@@ -217,9 +217,9 @@ with TokenEndpoint(token()) as endpoint:
 
 
 def _python(script: str) -> subprocess.CompletedProcess[str]:
-    tests = os.path.dirname(__file__)
+    tests = Path(__file__).parent
     return subprocess.run(
-        [sys.executable, "-c", script, os.path.dirname(tests), tests],
+        [sys.executable, "-c", script, str(tests.parent), str(tests)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -395,7 +395,8 @@ class SharedCache(MemoryTokenCache):
         self.asked = 0
 
     @contextlib.contextmanager
-    def lock(self, key: str, lease: float) -> Iterator[bool]:  # type: ignore[override] # its context manager
+    def lock(self, key: str, lease: float) -> Generator[bool]:
+        assert lease > 0
         self.asked += 1
         if self.asked == 2 and self.left:
             self.set(key, self.left)
@@ -419,11 +420,11 @@ def test_another_process_that_never_ends_is_not_waited_for_beyond_the_deadline()
 def test_a_cache_that_raises_is_named() -> None:
     class Broken(MemoryTokenCache):
         def get(self, key: str) -> AccessToken | None:
-            raise ConnectionError("redis is down")
+            raise ConnectionError(f"redis is down, asked for {key}")
 
     with TokenEndpoint(token()) as endpoint, pytest.raises(TokenError) as raised:
         endpoint.source(cache=Broken()).get_token()
-    assert "ConnectionError: redis is down" in str(raised.value)
+    assert "ConnectionError: redis is down, asked for" in str(raised.value)
 
 
 # ---- threads and processes -------------------------------------------------------------------
@@ -532,6 +533,7 @@ def test_dropped_identities_leave_nothing_but_a_bounded_cache() -> None:
         cache = MemoryTokenCache(maxsize=10)
         gc.collect()
         before = len(module._slots)
+        source = None
         for number in range(1000):
             source = endpoint.source(f"secret-{number}", cache=cache)
             cache.set(source._slot.key, AccessToken("t", int(time.time()) + 99, 0, 0.0))

@@ -79,7 +79,7 @@ class TokenEndpoint:
 
     def source(self, client_secret: Any = SECRET, **options: Any) -> TokenSource:
         """A source that asks here."""
-        options = {"token_uri": self.url, "ssl_context": self.ssl_context} | options
+        options = {"token_uri": self.url, "ssl_context": self.ssl_context, **options}
         return TokenSource(TENANT, CLIENT, client_secret, **options)
 
     def then(self, *answers: Answer) -> None:

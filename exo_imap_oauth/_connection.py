@@ -1,0 +1,94 @@
+"""The connection to the IMAP server: how it is made, trusted with a token, and left."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import socket
+import ssl
+from typing import NamedTuple
+
+from exo_imap_oauth._replies import host_of, text_of
+from exo_imap_oauth.advice import explain
+from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
+
+
+class Server(NamedTuple):
+    """Where the server is, and how TLS begins."""
+
+    host: str
+    port: int
+    starttls: bool
+
+
+def connect(server: Server, ssl_context: ssl.SSLContext, timeout: float) -> imaplib.IMAP4:
+    """Connect with verified TLS.
+
+    Raises:
+        ConnectionFailed: The server cannot be reached or is not the right one.
+        InsecureConnectionError: It does not offer STARTTLS.
+    """
+    host, port, starttls = server
+    imap: imaplib.IMAP4 | None = None
+    try:
+        if starttls:
+            imap = imaplib.IMAP4(host, port, timeout)
+            if "STARTTLS" not in imap.capabilities:
+                leave(imap, in_sync=True)
+                raise _insecure(f"{host}:{port} does not offer STARTTLS", "implicit TLS, port 993")
+            imap.starttls(ssl_context)
+        else:
+            imap = imaplib.IMAP4_SSL(host, port, ssl_context=ssl_context, timeout=timeout)
+        # A line that goes out in two writes would wait for Nagle's algorithm.
+        imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except (imaplib.IMAP4.error, OSError) as error:
+        if imap is not None:
+            leave(imap, in_sync=False)
+        untrusted = isinstance(error, ssl.SSLCertVerificationError)
+        said = text_of(error)
+        raise ConnectionFailed(
+            f"{host}:{port} cannot be reached: {type(error).__name__}: {said}",
+            advice=explain(
+                "certificate-untrusted" if untrusted else "imap-unreachable",
+                host=host,
+                port=str(port),
+            ),
+            retryable=not untrusted,
+            last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
+        ) from error
+    return imap
+
+
+def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
+    """Refuse a connection over which a token must not go; nothing is sent.
+
+    Raises:
+        InsecureConnectionError: It is plain or, unless allowed, not verified.
+    """
+    context = getattr(getattr(imap, "sock", None), "context", None)
+    if context is None:
+        raise _insecure(
+            f"the connection to {host_of(imap)} is plain",
+            "imap.starttls(ssl_context=ssl.create_default_context())",
+        )
+    if allow_unverified:
+        return
+    if context.verify_mode == ssl.CERT_NONE or not context.check_hostname:
+        raise _insecure(
+            f"the TLS connection to {host_of(imap)} does not verify the server's certificate",
+            "imap = imaplib.IMAP4_SSL(host, ssl_context=ssl.create_default_context())",
+        )
+
+
+def _insecure(what: str, remedy: str) -> InsecureConnectionError:
+    return InsecureConnectionError(f"{what}, so the token was not sent. Use: {remedy}")
+
+
+def leave(imap: imaplib.IMAP4, *, in_sync: bool) -> None:
+    """LOGOUT where the server can follow; else just hang up."""
+    if in_sync and imap.state != "LOGOUT":
+        with contextlib.suppress(imaplib.IMAP4.error, OSError):
+            imap.logout()
+            return
+    with contextlib.suppress(OSError):
+        imap.shutdown()

@@ -1,0 +1,133 @@
+"""An inbox of a configuration, opened on the loopback Exchange."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exo_imap_oauth import InboxConfig, load_config
+from exo_imap_oauth.errors import (
+    AuthenticationRefused,
+    InsecureConnectionError,
+    TokenRequestRejected,
+)
+from exo_imap_oauth.testing import ready_exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
+
+
+@pytest.fixture
+def exchange() -> Iterator[ReadyExchange]:
+    with ready_exchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def inbox(exchange: ReadyExchange, tmp_path: Path) -> InboxConfig:
+    return load_config(exchange.write_config(tmp_path), environ={}).default
+
+
+def test_one_trust_serves_both_ways(inbox: InboxConfig, exchange: ReadyExchange) -> None:
+    with inbox.open(ssl_context=exchange.ssl_context) as imap:
+        assert imap.search(None, "ALL") == ("OK", [b"1 2 3"])
+    assert [request.scope for request in exchange.token_requests] == [inbox.scope]
+
+
+def test_the_folder_is_the_configured_one_unless_another_is_asked_for(
+    inbox: InboxConfig, exchange: ReadyExchange
+) -> None:
+    with inbox.open(ssl_context=exchange.ssl_context) as imap:
+        imap.create('"Sent Orders"')
+    elsewhere = dataclasses.replace(inbox, folder="Sent Orders")
+    with elsewhere.open(ssl_context=exchange.ssl_context) as imap:
+        assert imap.response("EXISTS") == ("EXISTS", [b"0"])
+    with elsewhere.open(ssl_context=exchange.ssl_context, folder="INBOX") as imap:
+        assert imap.response("EXISTS") == ("EXISTS", [b"3"])
+
+
+def test_a_token_that_is_at_hand_is_used(inbox: InboxConfig, exchange: ReadyExchange) -> None:
+    token = inbox.token_source(ssl_context=exchange.ssl_context).get_token().token
+    with inbox.open(token=token, ssl_context=exchange.ssl_context, readonly=True) as imap:
+        assert imap.is_readonly
+    assert len(exchange.token_requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("default", "cmsbs.mail.imap.ssl = true"),
+        ("sales", "cmsbs.bouncelistener.sales.mail.imap.ssl = true"),
+    ],
+)
+def test_no_token_leaves_without_tls(
+    inbox: InboxConfig, exchange: ReadyExchange, name: str, line: str
+) -> None:
+    plain = dataclasses.replace(inbox, tls="none", name=name)
+    with pytest.raises(InsecureConnectionError, match=line) as caught:
+        plain.open(token="a secret token")
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    frames = [frame for frame in report.stack if not frame.name.startswith("test_")]
+    assert "a secret token" not in str([frame.locals for frame in frames])
+    assert exchange.token_requests == ()
+
+
+# ---- debug -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "exo_imap_oauth")
+    return caplog
+
+
+def test_debug_logs_a_summary_without_token_and_secret(
+    inbox: InboxConfig, exchange: ReadyExchange, log: pytest.LogCaptureFixture
+) -> None:
+    source = inbox.token_source(ssl_context=exchange.ssl_context)
+    with inbox.open(token=source, ssl_context=exchange.ssl_context):
+        token = source.get_token()
+    app = exchange.app
+    claims = (app.tenant_id, app.client_id, app.enterprise_object_id, "IMAP.AccessAsApp")
+    for part in ("inbox default", inbox.user, str(inbox.port), inbox.token_uri, " ms", *claims):
+        assert part in log.text
+    for secret in (exchange.secret.value, token.token):
+        assert secret not in log.text
+    assert {record.levelno for record in log.records} == {logging.INFO}
+
+
+def test_debug_logs_what_entra_answered(
+    inbox: InboxConfig, exchange: ReadyExchange, log: pytest.LogCaptureFixture
+) -> None:
+    wrong = dataclasses.replace(inbox, client_secret="not the right one")
+    with pytest.raises(TokenRequestRejected) as caught:
+        with wrong.open(ssl_context=exchange.ssl_context):
+            pass
+    assert "TokenRequestRejected, status 401" in log.text
+    assert f"correlation ID {caught.value.correlation_id}" in log.text
+    assert "not the right one" not in log.text
+
+
+def test_an_error_of_the_body_is_not_logged_as_a_refusal(
+    inbox: InboxConfig, exchange: ReadyExchange, log: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(AuthenticationRefused):
+        with inbox.open(ssl_context=exchange.ssl_context):
+            raise AuthenticationRefused("of the caller")
+    assert "refused" not in log.text
+
+
+def test_without_debug_nothing_is_logged_at_info(
+    inbox: InboxConfig, exchange: ReadyExchange, log: pytest.LogCaptureFixture
+) -> None:
+    quiet = dataclasses.replace(inbox, debug=False)
+    with quiet.open(ssl_context=exchange.ssl_context):
+        pass
+    assert log.text == ""
