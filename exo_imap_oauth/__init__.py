@@ -3,12 +3,9 @@
 Nothing heavier than this file is loaded until a name is used (PEP 562).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from exo_imap_oauth._version import __version__ as __version__
 
+TYPE_CHECKING = False  # to type checkers it is True; importing typing would cost 7 ms
 if TYPE_CHECKING:
     from exo_imap_oauth.access_token import AccessToken as AccessToken
     from exo_imap_oauth.clouds import Cloud as Cloud

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.advice import advise
@@ -18,6 +18,8 @@ from exo_imap_oauth.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exo_imap_oauth.advice import Stage
 
 _BACKOFF = re.compile(r"Suggested Backoff Time: (\d{1,9}) milliseconds", re.IGNORECASE)
@@ -36,33 +38,41 @@ _ERRORS: dict[str, type[ImapError]] = {
 }
 
 
-def typed_error(
-    what: str, reply: str, imap: imaplib.IMAP4, stage: Stage, **known: str
-) -> ImapError | None:
+class Said(NamedTuple):
+    """What a server said: its reply, and its BYE if there was one."""
+
+    reply: str
+    bye: str | None
+
+
+def typed_error(what: str, said: Said, stage: Stage, **known: str) -> ImapError | None:
     """The error for a reply of Exchange, or None if its text is not known.
 
     Args:
         what: The first line of the error's text.
-        reply: What the server said.
-        imap: The connection.
+        said: What the server said.
         stage: What was being done.
         **known: What :func:`~exo_imap_oauth.advice.advise` may use.
     """
-    advice = advise(reply, stage=stage, **known)
+    advice = advise(said.reply, stage=stage, **known)
     kind = None if advice is None else _ERRORS.get(advice.id)
     if kind is None:
         return None
     error = kind(what, advice=advice)
-    if isinstance(error, Throttled) and (backoff := _BACKOFF.search(reply)):
+    if isinstance(error, Throttled) and (backoff := _BACKOFF.search(said.reply)):
         error.retry_after = int(backoff[1]) / 1000
     if isinstance(error, ConnectionFailed):
-        error.last_reply = last_bye(imap)
+        error.last_reply = said.bye
     return error
 
 
-def reply_of(error: Exception, imap: imaplib.IMAP4) -> str:
+def what_it_said(error: Exception, imap: imaplib.IMAP4, redact: Callable[[str], str]) -> Said:
     """What the server said; where the connection broke, its BYE, which imaplib may not quote."""
-    return (isinstance(error, imaplib.IMAP4.abort) and last_bye(imap)) or text_of(error)
+    byes = imap.untagged_responses.get("BYE")
+    last = byes[-1] if byes else None
+    bye = redact(one_line(last.decode(errors="replace"))) if isinstance(last, bytes) else None
+    reply = (isinstance(error, imaplib.IMAP4.abort) and bye) or redact(text_of(error))
+    return Said(reply, bye)
 
 
 def text_of(error: Exception) -> str:
@@ -72,13 +82,6 @@ def text_of(error: Exception) -> str:
         text = f"{found[1]} {found[3]}"
     text = re.sub(r"^command: [A-Z]+ => ", "", text)
     return one_line(text)
-
-
-def last_bye(imap: imaplib.IMAP4) -> str | None:
-    """The text of the server's BYE, if it said one."""
-    byes = imap.untagged_responses.get("BYE")
-    last = byes[-1] if byes else None
-    return one_line(last.decode(errors="replace")) if isinstance(last, bytes) else None
 
 
 def host_of(imap: imaplib.IMAP4) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from exo_imap_oauth.errors import InsecureConnectionError
+
 if TYPE_CHECKING:
     import ssl
 
@@ -37,6 +39,7 @@ class TokenRequest:
     Raises:
         TypeError: A text is no string.
         ValueError: An argument cannot work.
+        InsecureConnectionError: The TLS context does not verify.
     """
 
     tenant_id: str
@@ -53,6 +56,7 @@ class TokenRequest:
         for name in ("tenant_id", "client_id", "scope", "token_uri"):
             _check_text(name, getattr(self, name))
         _check_token_uri(self.token_uri)
+        _check_trust(self.ssl_context)
         for name in ("timeout", "deadline"):
             _check_seconds(name, getattr(self, name), above=0.0)
         _check_seconds("refresh_margin", self.refresh_margin, above=-1.0)
@@ -98,6 +102,15 @@ def _check_token_uri(uri: str) -> None:
     else:
         return
     raise ValueError(message)
+
+
+def _check_trust(context: ssl.SSLContext | None) -> None:
+    # CERT_NONE is 0; ssl itself is not loaded for this.
+    if context is not None and not (context.verify_mode and context.check_hostname):
+        raise InsecureConnectionError(
+            "the ssl_context does not verify certificate and host name, so that the client secret"
+            " might go to anybody. Use: ssl_context=ssl.create_default_context()"
+        )
 
 
 def _check_seconds(name: str, value: float, *, above: float) -> None:

@@ -180,7 +180,7 @@ class TokenEndpointUnavailable(TokenError):
 
 
 class InsecureConnectionError(ExoImapOAuthError):
-    """A token would have left over a connection that is plain or not verified; it did not."""
+    """A token or secret would have left over plain or unverified TLS; it did not."""
 
 
 class ImapError(ExoImapOAuthError, imaplib.IMAP4.error):

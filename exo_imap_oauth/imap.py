@@ -11,9 +11,10 @@ import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from exo_imap_oauth._connection import Server, connect, leave, require_tls
+from exo_imap_oauth._json import json_object
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._login import Login, SupportsGetToken, Token
-from exo_imap_oauth._replies import host_of, last_bye, reply_of, typed_error
+from exo_imap_oauth._replies import host_of, typed_error, what_it_said
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import (
@@ -196,9 +197,9 @@ def _typed_body_error(error: BaseException, imap: imaplib.IMAP4, login: Login) -
     """Ours for an error of imaplib whose text is known, else None."""
     if isinstance(error, ExoImapOAuthError) or not isinstance(error, imaplib.IMAP4.error):
         return None
-    said = reply_of(error, imap)
-    what = f"{host_of(imap)} ended the work on {login.user}: {said}"
-    return typed_error(what, said, imap, "runtime", **login.known())
+    said = what_it_said(error, imap, login.redact)
+    what = f"{host_of(imap)} ended the work on {login.user}: {said.reply}"
+    return typed_error(what, said, "runtime", **login.known())
 
 
 # ---- AUTHENTICATE ----------------------------------------------------------------------------
@@ -293,21 +294,21 @@ def _refusal(
     login: Login,
     challenge: Mapping[str, Any] | None,
 ) -> ImapError:
-    said = login.redact(reply_of(error, imap))
+    challenge = json_object(login.redact(json.dumps(challenge)))  # it may echo the token
+    said = what_it_said(error, imap, login.redact)
     broken = isinstance(error, (imaplib.IMAP4.abort, OSError))
     verb = "broke off while logging" if broken else "refused to log"
-    what = f"{host_of(imap)} {verb} in {login.user}: {said}"
-    if (typed := typed_error(what, said, imap, "authenticate", **login.known())) is not None:
+    what = f"{host_of(imap)} {verb} in {login.user}: {said.reply}"
+    if (typed := typed_error(what, said, "authenticate", **login.known())) is not None:
         if isinstance(typed, AuthenticationRefused):
             typed.challenge = challenge
         return typed
     if broken:
-        advice = explain("connection-closed")
-        return ConnectionFailed(what, advice=advice, last_reply=last_bye(imap))
+        return ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
     if isinstance(error, binascii.Error) or str(error).startswith(("AUTHENTICATE ", "command: ")):
         return ImapError(what)  # BAD, or a reply that makes no sense
     if challenge is not None:
-        what += f" (challenge: {login.redact(json.dumps(challenge))})"
+        what += f" (challenge: {json.dumps(challenge)})"
     return AuthenticationRefused(what, challenge=challenge)
 
 
@@ -342,13 +343,11 @@ def _mailbox_errors(imap: imaplib.IMAP4, login: Login, folder: str) -> Generator
             f"the folder {folder} of {login.user} opens read-only; pass readonly=True"
         ) from error
     except (imaplib.IMAP4.error, OSError) as error:
-        said = reply_of(error, imap)
-        what = f"{host_of(imap)} did not open {folder} of {login.user}: {said}"
-        typed = typed_error(what, said, imap, "post_auth", **login.known())
+        said = what_it_said(error, imap, login.redact)
+        what = f"{host_of(imap)} did not open {folder} of {login.user}: {said.reply}"
+        typed = typed_error(what, said, "post_auth", **login.known())
         if typed is None and isinstance(error, (imaplib.IMAP4.abort, OSError)):
-            typed = ConnectionFailed(
-                what, advice=explain("connection-closed"), last_reply=last_bye(imap)
-            )
+            typed = ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
         if typed is None:
             typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
         raise typed from error

@@ -291,7 +291,6 @@ def _known(request: TokenRequest) -> dict[str, str]:
         "client_id": request.client_id,
         "token_uri": request.token_uri,
         "scope": request.scope,
-        "host": _host(request),
     }
 
 

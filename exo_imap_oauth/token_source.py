@@ -164,6 +164,7 @@ class TokenSource:
     Raises:
         TypeError: No credential, or one of a wrong type.
         ValueError: An argument that cannot work; the text says which and why.
+        InsecureConnectionError: ``ssl_context`` does not verify.
 
     Example:
         >>> source = TokenSource("contoso.com", "0b5e...", "the secret's value")

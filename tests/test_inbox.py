@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.errors import (
     AuthenticationRefused,
+    ConfigError,
     InsecureConnectionError,
     TokenRequestRejected,
 )
@@ -19,7 +22,6 @@ from exo_imap_oauth.testing import ready_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -131,3 +133,62 @@ def test_without_debug_nothing_is_logged_at_info(
     with quiet.open(ssl_context=exchange.ssl_context):
         pass
     assert log.text == ""
+
+
+# ---- several inboxes -------------------------------------------------------------------------
+
+EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "cmsbs-conf"
+
+
+def test_three_inboxes_of_two_applications_take_two_token_requests(
+    exchange: ReadyExchange, tmp_path: Path
+) -> None:
+    conf = tmp_path / "cmsbs-conf"
+    shutil.copytree(EXAMPLE, conf)
+    support_bot = exchange.register_app("support-bot")
+    exchange.add_permission(support_bot, "IMAP.AccessAsApp")
+    exchange.grant_admin_consent(support_bot)
+    exchange.new_service_principal(support_bot.client_id, support_bot.enterprise_object_id)
+    for name, app in (("sales", exchange.app), ("support", support_bot)):
+        mailbox = f"{name}@contoso.example"
+        exchange.add_mailbox(mailbox, messages=1)
+        exchange.add_mailbox_permission(mailbox, app.enterprise_object_id)
+    (conf / "secrets").mkdir()
+    (conf / "secrets" / "mail-bot").write_text(exchange.secret.value + "\n")
+    secret = exchange.add_client_secret(support_bot)
+    (conf / "secrets" / "support-bot").write_text(secret.value)
+    environ = {
+        "cmsbs__mail__imap__server": exchange.host,
+        "cmsbs__mail__imap__port": str(exchange.port),
+        "cmsbs__mail__imap__oauth2__accessTokenUri": exchange.token_uri(),
+        "cmsbs__mail__imap__oauth2__clientId": exchange.app.client_id,
+        "cmsbs.bouncelistener.sales.mail.imap.server": exchange.host,
+        "cmsbs.bouncelistener.support.mail.imap.server": exchange.host,
+        "cmsbs.bouncelistener.support.oauth2.clientId": support_bot.client_id,
+    }
+    config = load_config(conf, environ=environ)
+    assert config.warnings == ()
+    assert list(config) == ["default", "sales", "support"]
+    found: dict[str, bytes] = {}
+    for inbox in config.values():
+        with inbox.open(ssl_context=exchange.ssl_context, readonly=True) as imap:
+            found[inbox.user], *_ = imap.response("EXISTS")[1]
+    assert found == {
+        "inbox@contoso.example": b"3",
+        "sales@contoso.example": b"1",
+        "support@contoso.example": b"1",
+    }
+    assert {request.client_id for request in exchange.token_requests} == {
+        exchange.app.client_id,
+        support_bot.client_id,
+    }
+    assert len(exchange.token_requests) == 2
+
+
+def test_the_example_configuration_lacks_only_its_secrets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(EXAMPLE, environ={})
+    assert [problem.key for problem in caught.value.problems] == [
+        "cmsbs.mail.imap.oauth2.clientSecret$file",
+        "cmsbs.bouncelistener.support.oauth2.clientSecret$file",
+    ]

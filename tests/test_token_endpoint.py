@@ -16,7 +16,12 @@ from support import HOST, client_context
 from support.token_endpoint import CLIENT, SECRET, TENANT, TokenEndpoint, http, rejected, token
 
 from exo_imap_oauth import TokenSource
-from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import (
+    InsecureConnectionError,
+    TokenEndpointUnavailable,
+    TokenError,
+    TokenRequestRejected,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,6 +238,8 @@ def test_a_refused_connection_says_so_and_what_to_check() -> None:
     assert "ConnectionRefusedError" in str(raised.value)
     assert raised.value.advice
     assert raised.value.advice.id == "token-endpoint-unreachable"
+    assert f"{HOST}:{endpoint.port}" in raised.value.advice.cause + raised.value.advice.fix
+    assert ":993" not in str(raised.value)
 
 
 def test_a_certificate_that_is_not_trusted_fails_at_once() -> None:
@@ -360,6 +367,15 @@ def test_a_secret_callable_that_returns_no_secret_is_reported(returned: object) 
         endpoint.source(lambda: returned).get_token()
     assert "client secret" in str(raised.value)
     assert endpoint.forms == []
+
+
+@pytest.mark.parametrize("verify_mode", [ssl.CERT_NONE, ssl.CERT_REQUIRED])
+def test_a_context_that_does_not_verify_gets_no_secret(verify_mode: ssl.VerifyMode) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = verify_mode
+    with pytest.raises(InsecureConnectionError, match="create_default_context"):
+        TokenSource(TENANT, CLIENT, SECRET, ssl_context=context)
 
 
 # ---- wrong arguments -------------------------------------------------------------------------
