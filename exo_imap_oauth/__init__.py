@@ -8,6 +8,7 @@ from exo_imap_oauth._version import __version__ as __version__
 TYPE_CHECKING = False  # to type checkers it is True; importing typing would cost 7 ms
 if TYPE_CHECKING:
     from exo_imap_oauth.access_token import AccessToken as AccessToken
+    from exo_imap_oauth.checkup import check_setup as check_setup
     from exo_imap_oauth.clouds import Cloud as Cloud
     from exo_imap_oauth.config import InboxConfig as InboxConfig
     from exo_imap_oauth.config import load_config as load_config
@@ -22,6 +23,7 @@ else:
         "InboxConfig": "config",
         "TokenSource": "token_source",
         "authenticate_xoauth2": "imap",
+        "check_setup": "checkup",
         "exchange_setup_script": "powershell",
         "load_config": "config",
         "open_mailbox": "imap",
@@ -30,6 +32,7 @@ else:
         {
             "access_token",
             "advice",
+            "checkup",
             "clouds",
             "config",
             "credentials",
@@ -66,6 +69,7 @@ __all__ = [
     "TokenSource",
     "__version__",
     "authenticate_xoauth2",
+    "check_setup",
     "exchange_setup_script",
     "load_config",
     "open_mailbox",

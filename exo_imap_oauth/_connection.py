@@ -41,7 +41,7 @@ def connect(server: Server, ssl_context: ssl.SSLContext, timeout: float) -> imap
             imap = imaplib.IMAP4_SSL(host, port, ssl_context=ssl_context, timeout=timeout)
         # A line that goes out in two writes would wait for Nagle's algorithm.
         imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except (imaplib.IMAP4.error, OSError) as error:
+    except (imaplib.IMAP4.error, OSError, UnicodeError) as error:  # the host may be no name
         if imap is not None:
             leave(imap, in_sync=False)
         untrusted = isinstance(error, ssl.SSLCertVerificationError)

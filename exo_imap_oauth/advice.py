@@ -123,13 +123,14 @@ def explain(advice_id: str, **known: str) -> Advice:
         known["roles"] = known["roles"] or "none"
     known = {name: value for name, value in known.items() if value} | _server(known)
     prose = _WORDS | {name: _shown(value) for name, value in known.items()}
+    own = {"enterprise_object_id": known["oid"]} if "oid" in known else {}
     if "oid" in known:  # the token's object is the service principal, whose ID is asked for
         known.setdefault("enterprise_object_id", known["oid"])
     literals = _Literals(known)
     return Advice(
         row.id,
         row.cause.format_map(prose),
-        row.fix.format_map(prose) + _page(row.page, known),
+        row.fix.format_map(prose) + _page(row.page, known | own),
         tuple(command.format_map(literals) for command in row.commands),
         row.url,
     )

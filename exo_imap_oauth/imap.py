@@ -7,13 +7,13 @@ import binascii
 import contextlib
 import imaplib
 import json
-import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from exo_imap_oauth._connection import Server, connect, leave, require_tls
 from exo_imap_oauth._json import json_object
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._login import Login, SupportsGetToken, Token
+from exo_imap_oauth._mailbox import ask_status, folder_argument, select
 from exo_imap_oauth._replies import host_of, typed_error, what_it_said
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
@@ -22,7 +22,6 @@ from exo_imap_oauth.errors import (
     ConnectionFailed,
     ExoImapOAuthError,
     ImapError,
-    MailboxNotConnected,
 )
 from exo_imap_oauth.trust import default_context
 from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
@@ -97,7 +96,7 @@ def authenticate_xoauth2(
     require_tls(imap, allow_unverified=allow_unverified_tls)
     _log_in(imap, login)
     if verify_mailbox:
-        _status_of_inbox(imap, login)
+        ask_status(imap, login)
 
 
 def open_mailbox(
@@ -157,7 +156,7 @@ def open_mailbox(
     return _mailbox(
         login,
         Server(host, port, starttls),
-        _mailbox_name(folder),
+        folder_argument(folder),
         readonly=readonly,
         ssl_context=ssl_context,
         timeout=timeout,
@@ -179,7 +178,7 @@ def _mailbox(
     try:
         require_tls(imap, allow_unverified=False)
         _log_in(imap, login)
-        _select(imap, login, folder, readonly=readonly)
+        select(imap, login, folder, readonly=readonly)
         yield imap
     except BaseException as error:
         ordinary = isinstance(error, Exception) and not isinstance(
@@ -299,6 +298,8 @@ def _refusal(
     broken = isinstance(error, (imaplib.IMAP4.abort, OSError))
     verb = "broke off while logging" if broken else "refused to log"
     what = f"{host_of(imap)} {verb} in {login.user}: {said.reply}"
+    if challenge is not None:
+        what += f" (challenge: {json.dumps(challenge)})"
     if (typed := typed_error(what, said, "authenticate", **login.known())) is not None:
         if isinstance(typed, AuthenticationRefused):
             typed.challenge = challenge
@@ -307,64 +308,4 @@ def _refusal(
         return ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
     if isinstance(error, binascii.Error) or str(error).startswith(("AUTHENTICATE ", "command: ")):
         return ImapError(what)  # BAD, or a reply that makes no sense
-    if challenge is not None:
-        what += f" (challenge: {json.dumps(challenge)})"
     return AuthenticationRefused(what, challenge=challenge)
-
-
-# ---- mailbox ---------------------------------------------------------------------------------
-
-
-def _status_of_inbox(imap: imaplib.IMAP4, login: Login) -> None:
-    with _mailbox_errors(imap, login, "INBOX"):
-        typ, data = imap.status("INBOX", "(UIDVALIDITY)")
-        _require_ok(typ, data)
-
-
-def _select(imap: imaplib.IMAP4, login: Login, folder: str, *, readonly: bool) -> None:
-    with _mailbox_errors(imap, login, folder):
-        typ, data = imap.select(folder, readonly)
-        _require_ok(typ, data)
-
-
-def _require_ok(typ: str, data: list[Any]) -> None:
-    if typ != "OK":
-        said = b" ".join(line for line in data if isinstance(line, bytes))
-        raise imaplib.IMAP4.error(f"{typ} {said.decode(errors='replace')}")
-
-
-@contextlib.contextmanager
-def _mailbox_errors(imap: imaplib.IMAP4, login: Login, folder: str) -> Generator[None]:
-    """Raise what goes wrong with the first mailbox command as one of our errors."""
-    try:
-        yield
-    except imaplib.IMAP4.readonly as error:
-        raise ImapError(
-            f"the folder {folder} of {login.user} opens read-only; pass readonly=True"
-        ) from error
-    except (imaplib.IMAP4.error, OSError) as error:
-        said = what_it_said(error, imap, login.redact)
-        what = f"{host_of(imap)} did not open {folder} of {login.user}: {said.reply}"
-        typed = typed_error(what, said, "post_auth", **login.known())
-        if typed is None and isinstance(error, (imaplib.IMAP4.abort, OSError)):
-            typed = ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
-        if typed is None:
-            typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
-        raise typed from error
-
-
-def _mailbox_name(folder: str) -> str:
-    """A folder's name as an IMAP argument: modified UTF-7, quoted (RFC 3501 section 5.1.3)."""
-    if not isinstance(folder, str):
-        raise TypeError(f"folder must be a string, not {type(folder).__name__}")
-    if not folder or not folder.isprintable():
-        raise ValueError(f"folder is empty or holds an invisible character: {folder!r}")
-
-    def encode(run: re.Match[str]) -> str:
-        text = base64.b64encode(run[0].encode("utf-16-be")).decode()
-        return f"&{text.rstrip('=').replace('/', ',')}-"
-
-    encoded = re.sub(r"[^\x20-\x7e]+", encode, folder.replace("&", "&-"))
-    if re.fullmatch(r"[A-Za-z0-9./_\-]+", encoded):
-        return encoded
-    return '"' + re.sub(r'(["\\])', r"\\\1", encoded) + '"'

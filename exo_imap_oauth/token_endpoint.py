@@ -10,7 +10,7 @@ import random
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -32,7 +32,7 @@ from exo_imap_oauth.trust import default_context
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from requests import PreparedRequest
+    from requests import PreparedRequest, Response
 
     from exo_imap_oauth._token_request import TokenRequest
 
@@ -85,16 +85,32 @@ def request_token(request: TokenRequest) -> AccessToken | TokenError:
         time.sleep(pause)
 
 
-def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
-    """One HTTP exchange and what it means."""
+def server_date(request: TokenRequest) -> str | TokenError:
+    """Whether the endpoint's server can be reached, over verified TLS.
+
+    Returns:
+        The ``Date`` of its answer to a GET of its root, empty if there is none; or the error
+        for the caller to raise.
+    """
+    root = urljoin(request.token_uri, "/")
+    prepared = requests.Request("GET", root, {"Connection": "close"}).prepare()
     try:
-        context = request.ssl_context or default_context()
-        reply = _post(request, context, timeout)
+        with _session(request) as session, _send(session, prepared, request.timeout) as response:
+            return response.headers.get("Date", "")
     except requests.RequestException as error:
         return _connection_failure(request, error)
     except OSError as error:
-        advice = explain("certificate-untrusted", **_known(request))
-        return _Outcome(TokenEndpointUnavailable(one_line(str(error)), advice=advice))
+        return _no_trust(request, error)
+
+
+def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
+    """One HTTP exchange and what it means."""
+    try:
+        reply = _post(request, timeout)
+    except requests.RequestException as error:
+        return _Outcome(_connection_failure(request, error), _may_heal(error))
+    except OSError as error:
+        return _Outcome(_no_trust(request, error))
     except TokenError as error:
         return _Outcome(error.with_traceback(None))
     answer = json_object(reply.body) or {}
@@ -146,7 +162,24 @@ class _OneContextAdapter(HTTPAdapter):
         return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)
 
 
-def _post(request: TokenRequest, context: ssl.SSLContext, timeout: float) -> _Reply:
+def _session(request: TokenRequest) -> requests.Session:
+    """A session for one exchange.
+
+    Raises:
+        OSError: The certificates that the environment names cannot be read.
+    """
+    context = request.ssl_context or default_context()
+    session = requests.Session()
+    session.mount("https://", _OneContextAdapter(context))
+    return session
+
+
+def _send(session: requests.Session, prepared: PreparedRequest, timeout: float) -> Response:
+    limits = Timeout(total=timeout)
+    return session.send(prepared, allow_redirects=False, stream=True, timeout=limits)
+
+
+def _post(request: TokenRequest, timeout: float) -> _Reply:
     """Send the form over a connection of its own and read a bounded answer.
 
     Sent as prepared here, it takes nothing from ``~/.netrc`` or a bundle variable; proxies of
@@ -173,11 +206,9 @@ def _post(request: TokenRequest, context: ssl.SSLContext, timeout: float) -> _Re
         "User-Agent": f"exo-imap-oauth/{__version__}",
     }
     prepared = requests.Request("POST", request.token_uri, headers, data=form).prepare()
-    with requests.Session() as session:
-        session.mount("https://", _OneContextAdapter(context))
+    with _session(request) as session:
         sent_at, ends_at = time.time(), time.monotonic() + timeout
-        limits = Timeout(total=timeout)
-        with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
+        with _send(session, prepared, timeout) as response:
             body = bytearray()
             for chunk in response.iter_content(8192):
                 body += chunk
@@ -266,23 +297,35 @@ def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]
     )
 
 
-def _connection_failure(request: TokenRequest, error: requests.RequestException) -> _Outcome:
+def _connection_failure(
+    request: TokenRequest, error: requests.RequestException
+) -> TokenEndpointUnavailable:
     """No answer at all."""
-    cause: BaseException = error
-    while cause.__context__ is not None:  # requests and urllib3 wrap the one that tells
-        cause = cause.__context__
+    cause = _root_cause(error)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
-    passing = isinstance(error, (requests.ConnectionError, requests.Timeout, ChunkedEncodingError))
-    return _Outcome(
-        TokenEndpointUnavailable(
-            f"{_host(request)} cannot be reached: {type(cause).__name__}: {one_line(str(cause))}",
-            advice=explain(
-                "certificate-untrusted" if untrusted else "token-endpoint-unreachable",
-                **_known(request),
-            ),
-        ),
-        may_heal=passing and not untrusted,
+    advice_id = "certificate-untrusted" if untrusted else "token-endpoint-unreachable"
+    return TokenEndpointUnavailable(
+        f"{_host(request)} cannot be reached: {type(cause).__name__}: {one_line(str(cause))}",
+        advice=explain(advice_id, **_known(request)),
     )
+
+
+def _may_heal(error: requests.RequestException) -> bool:
+    untrusted = isinstance(_root_cause(error), ssl.SSLCertVerificationError)
+    passing = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
+    return isinstance(error, passing) and not untrusted
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The one that tells: requests and urllib3 wrap it, several times over."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
+    advice = explain("certificate-untrusted", **_known(request))
+    return TokenEndpointUnavailable(one_line(str(error)), advice=advice)
 
 
 def _known(request: TokenRequest) -> dict[str, str]:

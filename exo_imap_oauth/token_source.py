@@ -48,9 +48,10 @@ class TokenSourceOptions(TypedDict, total=False):
 class _Flight:
     """One fetch under way, and what came of it."""
 
-    __slots__ = ("done", "outcome", "overdue_at")
+    __slots__ = ("done", "forced", "outcome", "overdue_at")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, *, forced: bool) -> None:
+        self.forced = forced
         self.done = threading.Event()
         self.outcome: AccessToken | TokenError | None = None
         self.overdue_at = time.monotonic() + deadline
@@ -300,40 +301,43 @@ class TokenSource:
                 flight = None  # lost to a hanging name service, say
             if held and (now < token.refresh_on or flight or ticks < slot.paused_until):
                 return token
-            refusal = slot.refusal if ticks < slot.refused_until and not held else None
+            if flight is not None and force and not flight.forced:
+                flight = None  # it may bring the token from the cache
+            refused = ticks < slot.refused_until and not held and not force
+            refusal = slot.refusal if refused else None
             starts = flight is None and refusal is None
             if flight is None:
-                flight = _Flight(self._request.deadline)
+                flight = _Flight(self._request.deadline, forced=force)
             if starts:
                 slot.flight = flight
         if refusal is not None:
             raise copy.copy(refusal)
         if starts:
-            self._launch(flight, force=force, may_wait=not held)
+            self._launch(flight, may_wait=not held)
         return token if held else self._outcome(flight)
 
-    def _launch(self, flight: _Flight, *, force: bool, may_wait: bool) -> None:
+    def _launch(self, flight: _Flight, *, may_wait: bool) -> None:
         """Fetch in a thread of its own; where none can start, here, or not at all."""
         try:
             threading.Thread(
-                target=self._fetch, args=(flight, force), name="exo_imap_oauth-token", daemon=True
+                target=self._fetch, args=(flight,), name="exo_imap_oauth-token", daemon=True
             ).start()
         except RuntimeError:
             if may_wait:
-                self._fetch(flight, force)
+                self._fetch(flight)
             else:
                 self._slot.land(flight, TokenError("no thread can be started"))
 
-    def _fetch(self, flight: _Flight, force: bool) -> None:
+    def _fetch(self, flight: _Flight) -> None:
         outcome: AccessToken | TokenError = TokenError("the token request was interrupted")
         try:
-            outcome = self._cached_or_requested(force)
+            outcome = self._cached_or_requested(forced=flight.forced)
         except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
             outcome = TokenError(f"the token cache failed: {type(error).__name__}: {error}")
         finally:
             self._slot.land(flight, outcome)
 
-    def _cached_or_requested(self, force: bool) -> AccessToken | TokenError:
+    def _cached_or_requested(self, *, forced: bool) -> AccessToken | TokenError:
         with process_lock:  # fork waits for it, and thus never sees a half-imported module
             from exo_imap_oauth.token_endpoint import request_token  # noqa: PLC0415 - slow
 
@@ -341,7 +345,7 @@ class TokenSource:
         give_up_at = time.monotonic() + deadline
         while True:
             with slot.cache.lock(slot.key, deadline) as ours:
-                token = None if force else slot.cache.get(slot.key)
+                token = None if forced else slot.cache.get(slot.key)
                 if token and _time() < (token.refresh_on if ours else token.expires_on):
                     return token
                 if ours:

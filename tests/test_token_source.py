@@ -319,6 +319,28 @@ def test_a_token_counts_from_before_its_request() -> None:
             assert before <= waiting.result().obtained_on <= arrived
 
 
+def test_a_clock_that_is_set_back_prolongs_a_token_by_no_more_than_that(
+    clock: Callable[[float], None],
+) -> None:
+    with TokenEndpoint(token("old"), token("new")) as endpoint:
+        source = endpoint.source()
+        source.get_token()
+        clock(-1000)  # before it was obtained
+        assert source.get_token().token == "old"
+        clock(3601)  # 1,000 s late, by the true time of its expiry
+        assert source.get_token().token == "old"
+        clock(1000)
+        assert source.get_token().token == "new"
+
+
+def test_a_clock_that_leaps_ahead_fetches_anew(clock: Callable[[float], None]) -> None:
+    with TokenEndpoint(token("old"), token("new")) as endpoint:
+        source = endpoint.source()
+        source.get_token()
+        clock(86_400)  # the machine was suspended for a day
+        assert source.get_token().token == "new"
+
+
 # ---- refusals --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,172 @@
+"""What a check-up found, as text, HTML and JSON. Pure: no I/O."""
+
+from __future__ import annotations
+
+import html
+import re
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from exo_imap_oauth.advice import Advice
+
+Status = Literal["passed", "failed", "warning", "skipped"]
+
+_WIDTH: Final = 80
+_MARKS: Final = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "skipped"}
+_PORTAL_PAGE: Final = re.compile(r"Page: (https://entra\.microsoft\.com/#\S+)")
+
+# The page's own colours, light or dark, but for the badges, whose white text bears both.
+_STYLE: Final = """
+.exo{max-width:70em;border:1px solid #8886;border-radius:10px;overflow:hidden;color:inherit;
+ font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;overflow-wrap:anywhere}
+.exo header{display:flex;flex-wrap:wrap;gap:.5em 1em;align-items:center;
+ justify-content:space-between;padding:.8em 1em;font-size:1.15em;font-weight:600}
+.exo table{width:100%;margin:0;border:0;border-collapse:collapse;font-size:1em;color:inherit}
+.exo.exo table tr,.exo.exo table tr:hover{background:none;border:0;border-top:1px solid #8884}
+.exo.exo table :is(th,td){padding:.5em 1em;border:0;background:none;font-size:1em;text-align:left;
+ line-height:1.5;vertical-align:top;white-space:normal}
+.exo.exo table th{width:9.5em;font-weight:600}
+.exo.exo table td:first-child{width:5.5em;padding-right:0}
+.exo .skipped :is(th,td:last-child){opacity:.7;font-weight:400}
+.exo b{display:inline-block;min-width:4.6em;padding:.05em .6em;border-radius:1em;color:#fff;
+ font-size:12px;font-weight:600;text-align:center;background:#6a737d}
+.exo b.passed{background:#1a7f37}.exo b.failed{background:#cf222e}.exo b.warning{background:#8a6100}
+.exo aside{margin:.6em 0 .3em;padding:.1em 0 .1em .9em;border-left:3px solid #d0434d}
+.exo .warning aside{border-color:#b88700}
+.exo p{margin:.3em 0}
+.exo pre{margin:.5em 0;padding:.6em .8em;border-radius:6px;background:#8882;color:inherit;
+ font:12.5px/1.6 ui-monospace,Consolas,monospace;white-space:pre-wrap}
+.exo a{color:inherit;text-decoration:underline}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a set-up and what it found.
+
+    Attributes:
+        id: Its stable name, such as ``role``.
+        title: What has to be the case, for people.
+        status: ``passed``; ``failed``; ``warning``: it works today; ``skipped``: it needs another
+            check that did not pass, or there is nothing to compare with.
+        detail: What was seen. Never a secret or a token.
+        advice: Likely cause and fix of a failure or warning, where one is known.
+    """
+
+    id: str
+    title: str
+    status: Status
+    detail: str
+    advice: Advice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetupReport:
+    """What :func:`~exo_imap_oauth.checkup.check_setup` found.
+
+    ``str()`` is for terminals and logs, notebooks show it as HTML, :meth:`as_dict` is for JSON;
+    none of them holds a secret or a token.
+
+    Attributes:
+        mailbox: The mailbox that was to be opened.
+        checks: All checks, in their order.
+    """
+
+    mailbox: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed; there may be warnings."""
+        return self.first_failure is None
+
+    @property
+    def first_failure(self) -> Check | None:
+        """The first check that failed: mend this one first."""
+        return next((check for check in self.checks if check.status == "failed"), None)
+
+    @property
+    def summary(self) -> str:
+        """The result in some words, such as ``1 failed, 8 passed, 4 skipped``."""
+        statuses = [check.status for check in self.checks]
+        order: tuple[Status, ...] = ("failed", "warning", "passed", "skipped")
+        counts = ((statuses.count(status), status) for status in order)
+        return ", ".join(f"{count} {status}" for count, status in counts if count)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain lists and dictionaries that :mod:`json` can write."""
+        return {
+            "ok": self.ok,
+            "mailbox": self.mailbox,
+            "first_failure": self.first_failure and self.first_failure.id,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    @override
+    def __str__(self) -> str:
+        """A line for each check; cause, fix and commands of what is not well. ASCII marks."""
+        lines = _wrapped(f"Set-up of {self.mailbox}: {self.summary}", "", "  ")
+        for check, same_as in self._with_repeated_advice():
+            start = f"{_MARKS[check.status]:<8} {check.id:<15} "
+            lines += _wrapped(check.detail, start, " " * 9)
+            if same_as:
+                lines += [f"    Cause and fix: those of {same_as}."]
+            elif check.advice:
+                lines += _wrapped(check.advice.cause, "    Cause: ")
+                lines += _wrapped(check.advice.fix, "    Fix: ")
+                for command in check.advice.commands:
+                    lines += (f"        {line}" for line in command.splitlines())
+                lines += [f"    See: {check.advice.url}"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A self-contained table without scripts; it takes the page's own colours."""
+        statuses = {check.status for check in self.checks}
+        worst = next(s for s in ("failed", "warning", "passed") if s in statuses or s == "passed")
+        rows = "".join(
+            f'<tr class="{check.status}"><td><b class="{check.status}">{check.status}</b></td>'
+            f"<th>{html.escape(check.title)}</th>"
+            f"<td>{html.escape(check.detail)}{_advice_html(check.advice, same_as)}</td></tr>"
+            for check, same_as in self._with_repeated_advice()
+        )
+        return (
+            f'<div class="exo"><style>{_STYLE}</style>'
+            f"<header><span>Set-up of {html.escape(self.mailbox)}</span>"
+            f'<b class="{worst}">{self.summary}</b></header><table>{rows}</table></div>'
+        )
+
+    def _with_repeated_advice(self) -> list[tuple[Check, str]]:
+        """Each check, and the id of the check before it that has the same advice, if any."""
+        first: dict[Advice, str] = {}
+        pairs: list[tuple[Check, str]] = []
+        for check in self.checks:
+            earlier = first.setdefault(check.advice, check.id) if check.advice else check.id
+            pairs.append((check, "" if earlier == check.id else earlier))
+        return pairs
+
+
+def _wrapped(text: str, start: str, indent: str = " " * 6) -> list[str]:
+    """Lines for a terminal; what has to be copied, such as IDs and links, is not broken."""
+    wrapper = textwrap.TextWrapper(_WIDTH, start, indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text) or [start.rstrip()]
+
+
+def _advice_html(advice: Advice | None, same_as: str) -> str:
+    if advice is None:
+        return ""
+    if same_as:
+        return f"<aside><p>Cause and fix: those of <em>{same_as}</em>.</p></aside>"
+    link = r'<a href="\1" rel="noreferrer">Open that page.</a>'
+    fix = _PORTAL_PAGE.sub(link, html.escape(advice.fix))
+    commands = html.escape("\n".join(advice.commands))
+    return (
+        f"<aside><p><strong>Cause:</strong> {html.escape(advice.cause)}</p>"
+        f"<p><strong>Fix:</strong> {fix}</p>"
+        + (f"<pre>{commands}</pre>" if commands else "")
+        + f'<p><a href="{html.escape(advice.url)}" rel="noreferrer">Read more</a></p></aside>'
+    )
