@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cached
@@ -86,4 +86,4 @@ def _problem(secret: object) -> ValueError | None:
 
 @cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
 def _callable_fingerprint(secret: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
-    return secrets.token_bytes(16)
+    return os.urandom(16)

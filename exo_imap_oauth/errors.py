@@ -6,16 +6,50 @@ or a token. Errors survive :mod:`pickle` and :mod:`copy`.
 
 from __future__ import annotations
 
-import imaplib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from exo_imap_oauth._imap_errors import (
+        AuthenticationRefused,
+        ConnectionFailed,
+        ImapError,
+        MailboxNotConnected,
+        SessionExpired,
+        Throttled,
+    )
     from exo_imap_oauth.advice import Advice
+else:
+
+    def __getattr__(name):  # noqa: ANN001, ANN202 - type checkers must not see it
+        # These have imaplib's errors for a base, and loading imaplib takes its time (PEP 562).
+        if name.startswith("_") or name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from exo_imap_oauth import _imap_errors  # noqa: PLC0415 - so it is loaded on use
+
+        return getattr(_imap_errors, name)
+
+
+__all__ = [
+    "AuthenticationRefused",
+    "ConfigError",
+    "ConfigProblem",
+    "ConnectionFailed",
+    "ExoImapOAuthError",
+    "ImapError",
+    "InsecureConnectionError",
+    "MailboxNotConnected",
+    "PropertiesError",
+    "SessionExpired",
+    "Throttled",
+    "TokenEndpointUnavailable",
+    "TokenError",
+    "TokenRequestRejected",
+]
 
 
 class ExoImapOAuthError(Exception):
@@ -128,7 +162,7 @@ class PropertiesError(ConfigError):
         self.line = line
 
 
-# ---- tokens ----------------------------------------------------------------------------------
+# ---- tokens and connections ------------------------------------------------------------------
 
 
 class TokenError(ExoImapOAuthError):
@@ -176,69 +210,5 @@ class TokenEndpointUnavailable(TokenError):
         super().__init__(message, advice=advice, retryable=True, retry_after=retry_after)
 
 
-# ---- IMAP ------------------------------------------------------------------------------------
-
-
 class InsecureConnectionError(ExoImapOAuthError):
     """A token or secret would have left over plain or unverified TLS; it did not."""
-
-
-class ImapError(ExoImapOAuthError, imaplib.IMAP4.error):
-    """The IMAP server refused something. Also an :class:`imaplib.IMAP4.error`."""
-
-
-class AuthenticationRefused(ImapError):
-    """The server answered NO to AUTHENTICATE.
-
-    Attributes:
-        challenge: The server's JSON error challenge, decoded (RFC 7628 section 3.2.2), or None.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        advice: Advice | None = None,
-        challenge: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(message, advice=advice)
-        self.challenge = challenge
-
-
-class MailboxNotConnected(ImapError):
-    """The token was accepted, but the mailbox does not open."""
-
-
-class Throttled(ImapError):
-    """Exchange asks to slow down. Retryable after ``retry_after`` seconds."""
-
-    def __init__(
-        self, message: str, *, advice: Advice | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, advice=advice, retryable=True, retry_after=retry_after)
-
-
-class SessionExpired(ImapError, imaplib.IMAP4.abort):
-    """Exchange ended the session because its token expired. Reconnect with a fresh one."""
-
-    def __init__(self, message: str, *, advice: Advice | None = None) -> None:
-        super().__init__(message, advice=advice, retryable=True)
-
-
-class ConnectionFailed(ImapError, imaplib.IMAP4.abort):
-    """The connection could not be made, or the server closed it.
-
-    Attributes:
-        last_reply: The last thing the server said, such as a BYE, or None.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        advice: Advice | None = None,
-        retryable: bool = True,
-        last_reply: str | None = None,
-    ) -> None:
-        super().__init__(message, advice=advice, retryable=retryable)
-        self.last_reply = last_reply

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote_plus, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError
-from typing_extensions import override
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError, ReadTimeout
 from urllib3.exceptions import InvalidHeader
-from urllib3.util import Timeout
 from urllib3.util.retry import Retry
 
+from exo_imap_oauth._https import exchange
 from exo_imap_oauth._json import json_object
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._text import one_line
@@ -31,8 +29,6 @@ from exo_imap_oauth.trust import default_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from requests import PreparedRequest, Response
 
     from exo_imap_oauth._token_request import TokenRequest
 
@@ -76,10 +72,9 @@ def request_token(request: TokenRequest) -> AccessToken | TokenError:
         )
         if isinstance(result, AccessToken) or not outcome.may_heal:
             return result
-        pause = result.retry_after
-        if pause is None:
-            pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
-            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+        pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
+        pause = max(pause, result.retry_after or 0.0)  # "Retry-After: 0" is no invitation to spin
+        backoff = min(2 * backoff, _LONGEST_BACKOFF)
         if time.monotonic() + pause >= give_up_at:
             return result
         time.sleep(pause)
@@ -95,7 +90,8 @@ def server_date(request: TokenRequest) -> str | TokenError:
     root = urljoin(request.token_uri, "/")
     prepared = requests.Request("GET", root, {"Connection": "close"}).prepare()
     try:
-        with _session(request) as session, _send(session, prepared, request.timeout) as response:
+        context = request.ssl_context or default_context()
+        with exchange(prepared, context, request.timeout) as response:
             return response.headers.get("Date", "")
     except requests.RequestException as error:
         return _connection_failure(request, error)
@@ -124,61 +120,6 @@ def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
 # ---- HTTP ------------------------------------------------------------------------------------
 
 
-class _BorrowedContext:
-    """Lends a TLS context to urllib3, which would otherwise change its ALPN for IMAP too."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self.verify_mode = context.verify_mode  # urllib3 assigns it
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - it stands for any attribute
-        return getattr(self._context, name)
-
-    def set_alpn_protocols(self, protocols: list[str]) -> None:
-        """Leave the lender's as they are."""
-
-
-class _OneContextAdapter(HTTPAdapter):
-    """Uses one TLS context exactly as given; requests' own would add certifi to it."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._tls = {"ssl_context": _BorrowedContext(context)}
-        super().__init__(pool_connections=1, pool_maxsize=1)
-
-    @override
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context verifies."""
-
-    @override
-    def build_connection_pool_key_attributes(
-        self, request: PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, dict(self._tls)
-
-    @override
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        tls = {"proxy_ssl_context": self._tls["ssl_context"]}
-        return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)
-
-
-def _session(request: TokenRequest) -> requests.Session:
-    """A session for one exchange.
-
-    Raises:
-        OSError: The certificates that the environment names cannot be read.
-    """
-    context = request.ssl_context or default_context()
-    session = requests.Session()
-    session.mount("https://", _OneContextAdapter(context))
-    return session
-
-
-def _send(session: requests.Session, prepared: PreparedRequest, timeout: float) -> Response:
-    limits = Timeout(total=timeout)
-    return session.send(prepared, allow_redirects=False, stream=True, timeout=limits)
-
-
 def _post(request: TokenRequest, timeout: float) -> _Reply:
     """Send the form over a connection of its own and read a bounded answer.
 
@@ -187,6 +128,7 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
 
     Raises:
         requests.RequestException: The exchange failed.
+        OSError: The certificates that the environment names cannot be read.
         TokenError: The credential cannot be had.
     """
     try:
@@ -206,18 +148,16 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
         "User-Agent": f"exo-imap-oauth/{__version__}",
     }
     prepared = requests.Request("POST", request.token_uri, headers, data=form).prepare()
-    with _session(request) as session:
-        sent_at, ends_at = time.time(), time.monotonic() + timeout
-        with _send(session, prepared, timeout) as response:
-            body = bytearray()
-            for chunk in response.iter_content(8192):
-                body += chunk
-                if len(body) > _MAX_BODY:
-                    message = f"the answer is longer than {_MAX_BODY} bytes"
-                    raise requests.exceptions.ContentDecodingError(message)
-                if time.monotonic() > ends_at:
-                    message = f"the answer was not complete after {timeout:.1f} s"
-                    raise requests.exceptions.ReadTimeout(message)
+    context = request.ssl_context or default_context()
+    sent_at, ends_at = time.time(), time.monotonic() + timeout
+    with exchange(prepared, context, timeout) as response:
+        body = bytearray()
+        for chunk in response.iter_content(8192):
+            body += chunk
+            if len(body) > _MAX_BODY:
+                raise ContentDecodingError(f"the answer is longer than {_MAX_BODY} bytes")
+            if time.monotonic() > ends_at:
+                raise ReadTimeout(f"the answer was not complete after {timeout:.1f} s")
     if any(text.encode() in body for s in credential.values() for text in (s, quote_plus(s))):
         body = bytearray(b"(an echo of the request)")  # it may be quoted from here on
     return _Reply(response.status_code, response.headers, bytes(body), sent_at)
@@ -360,7 +300,7 @@ def _seconds(value: object) -> float:
 def _retry_after(reply: _Reply) -> float | None:
     try:
         return _RETRY.parse_retry_after(reply.headers["Retry-After"])
-    except (KeyError, InvalidHeader):
+    except (KeyError, InvalidHeader, ValueError, OverflowError):  # the year 99999, say
         return None
 
 

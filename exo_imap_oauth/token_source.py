@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import _thread
 import copy
-import os
-import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypedDict
-from weakref import WeakValueDictionary
 
 from typing_extensions import override
 
-from exo_imap_oauth._logging import logger
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._token_request import TokenRequest, token_uri_of
+from exo_imap_oauth._token_slot import NO_TOKEN, PAUSE, Flight, shared_slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientSecret
-from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
 from exo_imap_oauth.token_cache import TokenCache, default_cache
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-_NO_TOKEN = AccessToken(token="", expires_on=0, refresh_on=0, obtained_on=0.0)
-_REFUSAL_MEMORY = 5.0  # s for which a refusal is repeated without asking Entra again
-_PAUSE = 30.0  # s between tries to refresh ahead, unless the endpoint asked for more
+_GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
 
@@ -43,100 +39,6 @@ class TokenSourceOptions(TypedDict, total=False):
     timeout: float
     deadline: float
     refresh_margin: float
-
-
-class _Flight:
-    """One fetch under way, and what came of it."""
-
-    __slots__ = ("done", "forced", "outcome", "overdue_at")
-
-    def __init__(self, deadline: float, *, forced: bool) -> None:
-        self.forced = forced
-        self.done = threading.Event()
-        self.outcome: AccessToken | TokenError | None = None
-        self.overdue_at = time.monotonic() + deadline
-
-
-class _Slot:
-    """What the sources of one identity and cache share."""
-
-    __slots__ = (
-        "__weakref__",
-        "cache",
-        "flight",
-        "held",
-        "key",
-        "paused_until",
-        "refusal",
-        "refused_until",
-    )
-
-    def __init__(self, cache: TokenCache, key: str) -> None:
-        self.cache = cache
-        self.key = key
-        self.hold(_NO_TOKEN)
-        self.renew()
-
-    def hold(self, token: AccessToken) -> None:
-        """Have a token given from now on, together with when to fetch a new one."""
-        # One tuple, so that no reader sees halves; a float, since comparing a clock's float
-        # with an int costs as much as the rest of the hot path.
-        self.held = (token, float(token.refresh_on))
-
-    @property
-    def token(self) -> AccessToken:
-        """The token held, perhaps expired."""
-        return self.held[0]
-
-    def renew(self) -> None:
-        """Forget what belongs to threads: a forked child has none of them."""
-        self.flight: _Flight | None = None
-        self.refusal: TokenError | None = None
-        self.refused_until = self.paused_until = 0.0
-
-    def land(self, flight: _Flight, outcome: AccessToken | TokenError) -> None:
-        """Take over what a fetch brought, and wake those who wait for it."""
-        with process_lock:
-            current = self.flight is flight
-            if current:
-                self.flight = None
-            if isinstance(outcome, AccessToken):
-                # One that was given up for lost fills a gap, but replaces nothing.
-                if current or self.token is _NO_TOKEN:
-                    self.hold(outcome)
-                    self.refusal = None
-            else:
-                self._remember_failure(outcome)
-            flight.outcome = outcome
-        flight.done.set()
-
-    def _remember_failure(self, error: TokenError) -> None:
-        if isinstance(error, TokenEndpointUnavailable) and error.retry_after is None:
-            error.retry_after = _PAUSE
-        now = time.monotonic()
-        if isinstance(error, TokenRequestRejected) and not error.retryable:
-            self.refusal, self.refused_until = error, now + _REFUSAL_MEMORY
-        pause = max(_PAUSE, error.retry_after or 0.0)
-        self.paused_until = now + pause * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
-        if _time() < self.token.expires_on:
-            logger.debug(
-                "refreshing ahead failed, the token held serves until %d, next try in %d s: %s",
-                self.token.expires_on,
-                pause,
-                error.args[0],
-            )
-
-
-_slots: WeakValueDictionary[tuple[int, str], _Slot] = WeakValueDictionary()
-
-
-def _renew_slots() -> None:
-    for slot in list(_slots.values()):
-        slot.renew()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_slots)
 
 
 class TokenSource:
@@ -205,7 +107,8 @@ class TokenSource:
             deadline=deadline,
             refresh_margin=refresh_margin,
         )
-        self._slot = _shared_slot(default_cache() if cache is None else cache, self._request)
+        cache = default_cache() if cache is None else cache
+        self._slot = shared_slot(cache, self._request.cache_key)
 
     @property
     def tenant_id(self) -> str:
@@ -281,7 +184,7 @@ class TokenSource:
         slot = self._slot
         with process_lock:
             if slot.token.token == token.token:
-                slot.hold(_NO_TOKEN)
+                slot.hold(NO_TOKEN)
         slot.cache.discard(slot.key, token)
 
     def _get_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessToken:
@@ -307,7 +210,7 @@ class TokenSource:
             refusal = slot.refusal if refused else None
             starts = flight is None and refusal is None
             if flight is None:
-                flight = _Flight(self._request.deadline, forced=force)
+                flight = Flight(self._request.deadline, forced=force)
             if starts:
                 slot.flight = flight
         if refusal is not None:
@@ -316,28 +219,34 @@ class TokenSource:
             self._launch(flight, may_wait=not held)
         return token if held else self._outcome(flight)
 
-    def _launch(self, flight: _Flight, *, may_wait: bool) -> None:
+    def _launch(self, flight: Flight, *, may_wait: bool) -> None:
         """Fetch in a thread of its own; where none can start, here, or not at all."""
-        try:
-            threading.Thread(
-                target=self._fetch, args=(flight,), name="exo_imap_oauth-token", daemon=True
-            ).start()
-        except RuntimeError:
-            if may_wait:
+        thread = threading.Thread(
+            target=self._fetch, args=(flight,), name="exo_imap_oauth-token", daemon=True
+        )
+        if may_wait:
+            if not _started(thread):
                 self._fetch(flight)
-            else:
-                self._slot.land(flight, TokenError("no thread can be started"))
+            return
+        try:  # Thread.start() waits for its thread, for which a caller with a token need not
+            _thread.start_new_thread(self._start_or_land, (thread, flight))
+        except RuntimeError:
+            self._slot.land(flight, TokenError("no thread can be started"))
 
-    def _fetch(self, flight: _Flight) -> None:
+    def _start_or_land(self, thread: threading.Thread, flight: Flight) -> None:
+        if not _started(thread):
+            self._slot.land(flight, TokenError("no thread can be started"))
+
+    def _fetch(self, flight: Flight) -> None:
         outcome: AccessToken | TokenError = TokenError("the token request was interrupted")
         try:
-            outcome = self._cached_or_requested(forced=flight.forced)
+            outcome = self._cached_or_requested(flight)
         except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
             outcome = TokenError(f"the token cache failed: {type(error).__name__}: {error}")
         finally:
             self._slot.land(flight, outcome)
 
-    def _cached_or_requested(self, *, forced: bool) -> AccessToken | TokenError:
+    def _cached_or_requested(self, flight: Flight) -> AccessToken | TokenError:
         with process_lock:  # fork waits for it, and thus never sees a half-imported module
             from exo_imap_oauth.token_endpoint import request_token  # noqa: PLC0415 - slow
 
@@ -345,10 +254,12 @@ class TokenSource:
         give_up_at = time.monotonic() + deadline
         while True:
             with slot.cache.lock(slot.key, deadline) as ours:
-                token = None if forced else slot.cache.get(slot.key)
+                token = None if flight.forced else slot.cache.get(slot.key)
                 if token and _time() < (token.refresh_on if ours else token.expires_on):
                     return token
                 if ours:
+                    if token and _time() < token.expires_on:
+                        slot.lend(flight, token)
                     result = request_token(self._request)
                     if isinstance(result, AccessToken):
                         slot.cache.set(slot.key, result)
@@ -357,27 +268,29 @@ class TokenSource:
                 return self._no_answer("another process has been fetching the token")
             time.sleep(_LOOK_AGAIN)
 
-    def _outcome(self, flight: _Flight) -> AccessToken:
+    def _outcome(self, flight: Flight) -> AccessToken:
         """Wait for a fetch; its token, or a copy of its error for this thread alone."""
-        if not flight.done.wait(self._request.deadline):
-            raise self._no_answer("no answer")
+        done = flight.done.wait(self._request.deadline + _GRACE)
         if isinstance(flight.outcome, AccessToken):
             return flight.outcome
+        token = self._slot.token  # perhaps of a later fetch, that replaced a lost one
+        if _time() < token.expires_on:
+            return token
+        if not done:
+            raise self._no_answer("no answer")
         raise copy.copy(flight.outcome or TokenError("nothing"))
 
     def _no_answer(self, what: str) -> TokenEndpointUnavailable:
         return TokenEndpointUnavailable(
             f"{self.token_uri}: {what} for {self._request.deadline:g} s",
             advice=explain("token-endpoint-unreachable", token_uri=self.token_uri),
-            retry_after=_PAUSE,
+            retry_after=PAUSE,
         )
 
 
-def _shared_slot(cache: TokenCache, request: TokenRequest) -> _Slot:
-    key = request.cache_key
-    with process_lock:
-        slot = _slots.get((id(cache), key))
-        if slot is None:
-            # The slot keeps the cache alive, so that its id() stays its own.
-            slot = _slots[id(cache), key] = _Slot(cache, key)
-        return slot
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True

@@ -227,6 +227,30 @@ def test_an_endpoint_that_drips_is_given_up_in_time() -> None:
     assert "127.0.0.1" in str(raised.value)
 
 
+def test_headers_that_drip_are_cut_off_and_asked_for_again() -> None:
+    def drip(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not endpoint.release.wait(0.02):
+            connection.sendall(b"x")
+
+    with TokenEndpoint(drip, drip, token("at last")) as endpoint:
+        assert endpoint.source(timeout=0.2).get_token().token == "at last"
+    assert len(endpoint.forms) == 3
+
+
+def test_a_retry_after_of_zero_is_no_invitation_to_spin() -> None:
+    with TokenEndpoint(http(503, Retry_After="0")) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable):
+            endpoint.source(deadline=1).get_token()
+    assert len(endpoint.forms) < 20
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "soon"])
+def test_a_retry_after_that_makes_no_sense_is_ignored(value: str) -> None:
+    with TokenEndpoint(http(503, Retry_After=value), token("healed")) as endpoint:
+        assert endpoint.source().get_token().token == "healed"
+
+
 # ---- connections -----------------------------------------------------------------------------
 
 

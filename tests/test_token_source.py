@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
 
+from exo_imap_oauth import _token_slot as slots
 from exo_imap_oauth import token_source as module
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import (
@@ -264,7 +265,7 @@ def test_a_failed_refresh_leaves_the_old_token_serving_and_pauses(
         clock(3400)
         endpoint.then(failure)
         assert source.get_token().token == "old"
-        _until(lambda: module._slots[_slot_key(source)].paused_until > 0)
+        _until(lambda: slots._slots[_slot_key(source)].paused_until > 0)
         asked = len(endpoint.forms)
         for _ in range(20):
             assert source.get_token().token == "old"
@@ -341,6 +342,30 @@ def test_a_clock_that_leaps_ahead_fetches_anew(clock: Callable[[float], None]) -
         assert source.get_token().token == "new"
 
 
+def test_a_valid_token_of_the_cache_serves_a_new_source_during_an_outage() -> None:
+    with TokenEndpoint(token("kept", refresh_in=0.001)) as endpoint:
+        endpoint.source().get_token()
+        gc.collect()
+        endpoint.then(endpoint.stall(http(503)))
+        assert endpoint.source().get_token().token == "kept"
+
+
+def test_the_pause_ends_with_the_next_token(clock: Callable[[float], None]) -> None:
+    with TokenEndpoint(token("old")) as endpoint:
+        source = endpoint.source()
+        source.get_token()
+        clock(3400)
+        endpoint.then(http(503, Retry_After="3600"))
+        source.get_token()
+        _until(lambda: source._slot.paused_until > 0)
+        clock(300)
+        endpoint.then(token("new", 7300), token("newer", 99_999))  # by the server's own clock
+        assert source.get_token().token == "new"
+        clock(3400)
+        assert source.get_token().token == "new"
+        _until(lambda: source.get_token().token == "newer")
+
+
 # ---- refusals --------------------------------------------------------------------------------
 
 
@@ -354,6 +379,24 @@ def test_a_refusal_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(source._slot, "refused_until", 0.0)  # 5 s later
         endpoint.then(token("mended"))
         assert source.get_token().token == "mended"
+
+
+def test_a_program_that_builds_a_source_for_each_attempt_does_not_hammer_entra() -> None:
+    with TokenEndpoint(rejected()) as endpoint:
+        for _ in range(5):
+            with pytest.raises(TokenRequestRejected) as raised:
+                endpoint.source().get_token()
+            del raised
+            gc.collect()
+        assert len(endpoint.forms) == 1
+
+
+def test_a_forced_fetch_asks_in_spite_of_a_refusal() -> None:
+    with TokenEndpoint(rejected(), token("mended")) as endpoint:
+        source = endpoint.source()
+        with pytest.raises(TokenRequestRejected):
+            source.get_token()
+        assert source.get_token(claims="{}").token == "mended"
 
 
 def test_a_changed_secret_asks_at_once() -> None:
@@ -478,7 +521,7 @@ def _forbid_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         def start(self) -> None:
             raise RuntimeError("can't start new thread")
 
-    stand_in = SimpleNamespace(Thread=NoThread, Event=threading.Event)
+    stand_in = SimpleNamespace(Thread=NoThread)
     monkeypatch.setattr(module, "threading", stand_in)
 
 
@@ -554,14 +597,14 @@ def test_dropped_identities_leave_nothing_but_a_bounded_cache() -> None:
     with TokenEndpoint(token()) as endpoint:
         cache = MemoryTokenCache(maxsize=10)
         gc.collect()
-        before = len(module._slots)
+        before = len(slots._slots)
         source = None
         for number in range(1000):
             source = endpoint.source(f"secret-{number}", cache=cache)
             cache.set(source._slot.key, AccessToken("t", int(time.time()) + 99, 0, 0.0))
         del source
         gc.collect()
-        assert len(module._slots) == before
+        assert len(slots._slots) == before
         assert len(cache._tokens) == 10
 
 

@@ -13,21 +13,28 @@ Example:
 from __future__ import annotations
 
 try:
-    from exo_imap_oauth.testing._exchange import LoopbackExchange, ReadyExchange, ready_exchange
+    from exo_imap_oauth.testing._exchange import LoopbackExchange
+    from exo_imap_oauth.testing._pool import ExchangeFactory
+    from exo_imap_oauth.testing._ready import ReadyExchange, ready_exchange
 except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] == "exo_imap_oauth":
+    missing = (error.name or "").partition(".")[0]
+    if missing == "exo_imap_oauth":
         raise
     message = (
-        f"exo_imap_oauth.testing needs {error.name}, which is not installed; "
+        f"exo_imap_oauth.testing needs {missing}, which is not installed; "
         "install it with: pip install 'exo-imap-oauth[testing]'"
     )
     raise ImportError(message, name=error.name) from error
 
+from exo_imap_oauth.testing._faults import Fault, Injection
 from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
 
 __all__ = [
     "App",
     "ClientSecret",
+    "ExchangeFactory",
+    "Fault",
+    "Injection",
     "Login",
     "LoopbackExchange",
     "ReadyExchange",

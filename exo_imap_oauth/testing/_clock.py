@@ -21,3 +21,8 @@ class Clock:
         """Move the clock forward, or back if negative."""
         with self._lock:
             self._offset += seconds
+
+    def reset(self) -> None:
+        """Set the clock right."""
+        with self._lock:
+            self._offset = 0.0

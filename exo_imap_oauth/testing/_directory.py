@@ -49,15 +49,20 @@ class Directory:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.tenant_id = str(uuid.uuid4())
         self._clock = clock
         self._lock = threading.RLock()
-        self._tenants = {self.tenant_id}
-        self._registrations: dict[str, _Registration] = {}
-        self._mailboxes: dict[str, _Mailbox] = {}
-        self._service_principals: set[tuple[str, str]] = set()
-        self._token_requests: list[TokenRequest] = []
-        self._logins: list[Login] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; there is one tenant then, without anything in it."""
+        with self._lock:
+            self.tenant_id = str(uuid.uuid4())
+            self._tenants = {self.tenant_id}
+            self._registrations: dict[str, _Registration] = {}
+            self._mailboxes: dict[str, _Mailbox] = {}
+            self._service_principals: set[tuple[str, str]] = set()
+            self._token_requests: list[TokenRequest] = []
+            self._logins: list[Login] = []
 
     # ---- the administrator's steps in Entra ID -----------------------------------------------
 

@@ -25,10 +25,11 @@ _DOMAIN = re.compile(r"([a-z0-9-]+\.)+[a-z]{2,}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP status and a JSON body."""
+    """An HTTP status, a JSON body, and ``Retry-After`` in seconds, 0 for none."""
 
     status: int
     body: dict[str, Any]
+    retry_after: float = 0.0
 
 
 class _Refused(Exception):
@@ -62,11 +63,36 @@ class TokenEndpoint:
         except _Refused as refused:
             answer = Answer(refused.status, self._error(refused))
             outcome = f"AADSTS{refused.code}"
-        sent = form.get("client_id", ""), form.get("scope", "")
-        self._directory.record(
-            TokenRequest(self._clock.now(), tenant, *sent, answer.status, outcome)
-        )
+        self._record(tenant, form, answer.status, outcome)
         return answer
+
+    def fault(self, tenant: str, body: bytes, status: int, fault: str) -> None:
+        """Record a request that is not answered as it should be.
+
+        Args:
+            tenant: The tenant of the URL.
+            body: The form, as it came.
+            status: The HTTP status of the answer, 0 if there is none.
+            fault: What was injected.
+        """
+        form, _ = _parse_form(body)
+        self._record(tenant, form, status, f"fault {fault}")
+
+    def _record(self, tenant: str, form: dict[str, str], status: int, outcome: str) -> None:
+        sent = form.get("client_id", ""), form.get("scope", "")
+        self._directory.record(TokenRequest(self._clock.now(), tenant, *sent, status, outcome))
+
+    def throttled(self, retry_after: float) -> Answer:
+        """HTTP 429."""
+        text = "The request was throttled due to too many requests."
+        refused = _Refused(429, "temporarily_unavailable", 90055, text)
+        return Answer(refused.status, self._error(refused), retry_after)
+
+    def unavailable(self, retry_after: float) -> Answer:
+        """HTTP 503."""
+        text = "A transient error has occurred. Please try again."
+        refused = _Refused(503, "temporarily_unavailable", 90033, text)
+        return Answer(refused.status, self._error(refused), retry_after)
 
     def refuse_tenant(self, tenant: str) -> Answer | None:
         """The answer to any request that names an unknown tenant; None for a known one."""

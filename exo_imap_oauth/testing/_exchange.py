@@ -6,15 +6,14 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-import trustme
-from typing_extensions import override
-
+from exo_imap_oauth.testing._certificates import HOST, Certificates
 from exo_imap_oauth.testing._clock import Clock
 from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
-from exo_imap_oauth.testing._directory import FULL_ACCESS, IMAP_ROLE, Directory
+from exo_imap_oauth.testing._directory import FULL_ACCESS, Directory
 from exo_imap_oauth.testing._entra import TokenEndpoint
+from exo_imap_oauth.testing._faults import Faults, Injection
 from exo_imap_oauth.testing._http import EntraServer
-from exo_imap_oauth.testing._imap import HOST, ImapService
+from exo_imap_oauth.testing._imap import ImapService
 from exo_imap_oauth.testing._loop import LoopThread
 from exo_imap_oauth.testing._mailboxes import Mailbox
 from exo_imap_oauth.testing._tokens import TokenIssuer
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
+    from exo_imap_oauth.testing._faults import Fault
     from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
 
 _T = TypeVar("_T")
@@ -62,28 +62,24 @@ class LoopbackExchange:
         port: The port of the IMAP server (implicit TLS), once it runs.
         ssl_context: A client context that trusts the service's CA and nothing else.
         ca_pem: The certificate of that CA.
-        tenant_id: The default tenant.
     """
 
     def __init__(self) -> None:
-        authority = trustme.CA()
+        self._faults = Faults()
+        self._certificates = Certificates(self._faults)
         self.host = HOST
         self.port = 0
-        self.ca_pem: bytes = authority.cert_pem.bytes()
+        self.ca_pem = self._certificates.ca_pem
         self.ssl_context = ssl.create_default_context(cadata=self.ca_pem.decode())
         self._clock = Clock()
         self._directory = Directory(self._clock)
-        self.tenant_id = self._directory.tenant_id
         self._issuer = TokenIssuer(self._clock)
-        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        certificate = authority.issue_cert(HOST, "127.0.0.1", "::1")
-        with certificate.private_key_and_cert_chain_pem.tempfile() as file:
-            self._tls.load_cert_chain(file)
         self._loop: LoopThread | None = None
-        self._entra = EntraServer(
-            TokenEndpoint(self._directory, self._issuer, self._clock), self._issuer, self._clock
+        endpoint = TokenEndpoint(self._directory, self._issuer, self._clock)
+        self._entra = EntraServer(endpoint, self._issuer, self._clock, self._faults)
+        self._imap = ImapService(
+            self._directory, self._issuer, self._clock, self._certificates.server, self._faults
         )
-        self._imap = ImapService(self._directory, self._issuer, self._clock, self._tls)
         self._secrets: list[ClientSecret] = []
         self._addresses: list[str] = []
 
@@ -92,9 +88,10 @@ class LoopbackExchange:
         if self._loop is not None:
             message = "a LoopbackExchange can be entered once only; make another one"
             raise RuntimeError(message)
-        self._loop = LoopThread(self._tls)
-        self._entra.base_uri = f"https://{HOST}:{self._loop.listen(self._entra.serve)}"
-        self.port = self._loop.listen(self._imap.serve)
+        self._loop = LoopThread()
+        port = self._loop.listen(self._entra.serve, self._certificates.token_endpoint)
+        self._entra.base_uri = f"https://{HOST}:{port}"
+        self.port = self._loop.listen(self._imap.serve, self._certificates.imap)
         self._loop.start()
         return self
 
@@ -107,6 +104,23 @@ class LoopbackExchange:
         """Stop the servers, whoever is still connected."""
         if self._loop is not None:
             self._loop.stop()
+
+    def reset(self) -> None:
+        """End all connections and forget everything: as if it were entered anew.
+
+        Addresses and CA stay; the tenant is another one, so that old tokens are of no use.
+        """
+        loop = self._running()
+        self._faults.clear()
+        loop.call(self._forget(loop))
+
+    async def _forget(self, loop: LoopThread) -> None:
+        await loop.drop_connections()
+        self._directory.clear()
+        self._clock.reset()
+        self._imap.mailboxes.clear()
+        self._secrets.clear()
+        self._addresses.clear()
 
     # ---- the administrator's steps in Entra ID -----------------------------------------------
 
@@ -219,18 +233,19 @@ class LoopbackExchange:
 
     # ---- what happens afterwards -------------------------------------------------------------
 
-    def deliver(self, mailbox: str, message: Message | bytes) -> None:
-        """Deliver a message into an inbox; whoever idles there is told.
+    def deliver(self, mailbox: str, message: Message | bytes, folder: str = "INBOX") -> None:
+        """Deliver a message; whoever idles in that folder is told.
 
         Args:
             mailbox: The address of the mailbox.
             message: The message; ``bytes`` are served as they are.
+            folder: The folder, which is made if need be.
         """
         folders = self._imap.mailboxes.get(mailbox.lower())
         if folders is None:
             text = f"no mailbox {mailbox}: add_mailbox comes first"
             raise ValueError(text)
-        self._running().call(folders.deliver([message]))
+        self._running().call(folders.deliver([message], folder))
 
     def advance_clock(self, seconds: float) -> None:
         """Move the service's clock: tokens and secrets expire, the ``Date`` header follows.
@@ -239,6 +254,41 @@ class LoopbackExchange:
             seconds: By how much; negative to move it back.
         """
         self._clock.advance(seconds)
+
+    def inject(
+        self,
+        fault: Fault,
+        times: int | None = 1,
+        seconds: float | None = None,
+        *,
+        command: str | None = None,
+    ) -> Injection:
+        """Let something go wrong.
+
+        Faults that could strike at the same moment do so one after the other, in the order of
+        their injection.
+
+        Args:
+            fault: What; its description says which of the following it takes.
+            times: How often; None: until :meth:`Injection.remove`.
+            seconds: How long, or the pause that the service asks for.
+            command: The IMAP command to wait for, such as ``SELECT`` or ``UID FETCH``.
+
+        Returns:
+            The injection, which counts its ``hits`` and can be removed.
+
+        Raises:
+            ValueError: The fault does not take a parameter, or not this value.
+
+        Example:
+            >>> from exo_imap_oauth.testing import Fault
+            >>> with LoopbackExchange() as exchange:
+            ...     exchange.inject(Fault.IMAP_THROTTLED, seconds=60, command="SELECT")
+            <Injection of Fault.IMAP_THROTTLED at SELECT, hits: 0>
+        """
+        injection = Injection(fault, times, seconds, command, self._running().loop)
+        self._faults.add(injection)
+        return injection
 
     @property
     def token_requests(self) -> tuple[TokenRequest, ...]:
@@ -251,6 +301,11 @@ class LoopbackExchange:
         return self._directory.logins
 
     # ---- how to reach it ---------------------------------------------------------------------
+
+    @property
+    def tenant_id(self) -> str:
+        """The default tenant."""
+        return self._directory.tenant_id
 
     @property
     def authority(self) -> str:
@@ -308,49 +363,6 @@ class LoopbackExchange:
             message = "the LoopbackExchange does not run: use it in a with statement"
             raise RuntimeError(message)
         return self._loop
-
-
-class ReadyExchange(LoopbackExchange):
-    """A :class:`LoopbackExchange` with every step done, once it is entered.
-
-    Attributes:
-        app: The application.
-        secret: Its client secret.
-        mailbox: The address of the mailbox, with three messages in its inbox.
-    """
-
-    app: App
-    secret: ClientSecret
-    mailbox: str
-
-    @override
-    def __enter__(self) -> Self:
-        super().__enter__()
-        self.mailbox = "inbox@contoso.example"
-        self.app = app = self.register_app("cmsbs-mail-bot")
-        self.add_permission(app, IMAP_ROLE)
-        self.grant_admin_consent(app)
-        self.secret = self.add_client_secret(app)
-        self.add_mailbox(self.mailbox, messages=3)
-        self.new_service_principal(app.client_id, app.enterprise_object_id)
-        self.add_mailbox_permission(self.mailbox, app.enterprise_object_id)
-        return self
-
-
-def ready_exchange() -> ReadyExchange:
-    """A loopback Exchange Online with every step done.
-
-    Example:
-        >>> with ready_exchange() as exchange:
-        ...     uri = exchange.token_uri(exchange.app.tenant_id)
-        ...     form = {"client_id": exchange.app.client_id, "client_secret": exchange.secret.value}
-        ...     exchange.mailbox, len(exchange.logins)
-        ('inbox@contoso.example', 0)
-
-    Returns:
-        A context manager that gives itself, with ``app``, ``secret`` and ``mailbox``.
-    """
-    return ReadyExchange()
 
 
 def _first(candidates: Sequence[_T], what: str, step: str) -> _T:

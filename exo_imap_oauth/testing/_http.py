@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h11
 
 from exo_imap_oauth.testing._entra import Answer
+from exo_imap_oauth.testing._http_faults import AFTER_A_REQUEST, instead, spoil
+from exo_imap_oauth.testing._http_reply import Reply, reply_with
+from exo_imap_oauth.testing._loop import reset
 
 if TYPE_CHECKING:
-    import asyncio
-
     from exo_imap_oauth.testing._clock import Clock
     from exo_imap_oauth.testing._entra import TokenEndpoint
+    from exo_imap_oauth.testing._faults import Faults
     from exo_imap_oauth.testing._tokens import TokenIssuer
 
 _MAX_BODY = 1024 * 1024
-_NOT_FOUND = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
+_CHUNK = 64 * 1024
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: bytes
 
 
 class EntraServer:
@@ -29,42 +37,59 @@ class EntraServer:
         base_uri: The authority, without a trailing slash; set once the port is known.
     """
 
-    def __init__(self, endpoint: TokenEndpoint, issuer: TokenIssuer, clock: Clock) -> None:
+    def __init__(
+        self, endpoint: TokenEndpoint, issuer: TokenIssuer, clock: Clock, faults: Faults
+    ) -> None:
         self.base_uri = ""
         self._endpoint = endpoint
         self._issuer = issuer
         self._clock = clock
+        self._faults = faults
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the request of one connection."""
         connection = h11.Connection(h11.SERVER)
         try:
-            request, body = await _read_request(connection, reader)
+            request = await _read_request(connection, reader)
         except h11.RemoteProtocolError as error:
-            answer: Answer | None = Answer(error.error_status_hint, {"error": "invalid_request"})
+            answer = Answer(error.error_status_hint, {"error": "invalid_request"})
+            reply: Reply | None = reply_with(answer)
         else:
             if request is None:
                 return
-            path = request.target.decode("ascii").partition("?")[0]
-            answer = self._route(request.method.decode("ascii"), path, body)
-        if connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            return
-        for event in self._response(answer):
-            writer.write(connection.send(event) or b"")
-        await writer.drain()
+            reply = await self._reply(request)
+        if reply is None:
+            reset(writer)
+        elif connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self._send(reply, connection, reader, writer)
 
-    def _route(self, method: str, path: str, body: bytes) -> Answer | None:
-        _, tenant, *rest = path.split("/", 2)
+    async def _reply(self, request: _Request) -> Reply | None:
+        """The reply to a request, or None to reset the connection."""
+        _, tenant, *rest = request.path.split("/", 2)
         match rest:
             case ["oauth2/v2.0/token"]:
-                return self._endpoint.answer(tenant, method, body)
+                return await self._reply_with_token(tenant, request)
             case ["v2.0/.well-known/openid-configuration"]:
                 refusal = self._endpoint.refuse_tenant(tenant)
-                return refusal or Answer(200, self._openid_configuration(tenant))
+                return reply_with(refusal or Answer(200, self._openid_configuration(tenant)))
             case ["discovery/v2.0/keys"]:
-                return Answer(200, self._issuer.jwks())
+                return reply_with(Answer(200, self._issuer.jwks()))
             case _:
-                return None
+                return reply_with(None)
+
+    async def _reply_with_token(self, tenant: str, request: _Request) -> Reply | None:
+        def right() -> Reply:
+            return reply_with(self._endpoint.answer(tenant, request.method, request.body))
+
+        injection = self._faults.strike(*AFTER_A_REQUEST)
+        if injection is None:
+            return right()
+        reply = await spoil(injection, right)
+        if reply is None:
+            reply = instead(injection, self._endpoint)
+            status = reply.status if reply else 0
+            self._endpoint.fault(tenant, request.body, status, injection.fault.value)
+        return reply
 
     def _openid_configuration(self, tenant: str) -> dict[str, Any]:
         base = f"{self.base_uri}/{tenant}"
@@ -80,41 +105,56 @@ class EntraServer:
             "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
         }
 
-    def _response(self, answer: Answer | None) -> tuple[h11.Response, h11.Data, h11.EndOfMessage]:
-        if answer is None:
-            status, kind, body = HTTPStatus.NOT_FOUND, "text/html; charset=utf-8", _NOT_FOUND
-        else:
-            status, kind = HTTPStatus(answer.status), "application/json; charset=utf-8"
-            body = json.dumps(answer.body).encode()
+    async def _send(
+        self,
+        reply: Reply,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         headers = [
             ("Date", formatdate(self._clock.now(), usegmt=True)),
-            ("Content-Type", kind),
-            ("Content-Length", str(len(body))),
+            ("Content-Type", reply.content_type),
+            ("Content-Length", str(len(reply.body))),
             ("Cache-Control", "no-store, no-cache"),
             ("Connection", "close"),
+            *reply.headers,
         ]
-        head = h11.Response(status_code=status, headers=headers, reason=status.phrase)
-        return head, h11.Data(data=body), h11.EndOfMessage()
+        head = h11.Response(
+            status_code=reply.status, headers=headers, reason=HTTPStatus(reply.status).phrase
+        )
+        events = head, h11.Data(data=reply.body), h11.EndOfMessage()
+        wire = memoryview(b"".join(connection.send(event) or b"" for event in events))
+        size = 1 if reply.pace else _CHUNK
+        for start in range(0, len(wire), size):
+            writer.write(wire[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)  # drain() alone does not let us hear that the client has left
+            if reader.at_eof():
+                return
+            if reply.pace:
+                await reply.pace.wait()
 
 
 async def _read_request(
     connection: h11.Connection, reader: asyncio.StreamReader
-) -> tuple[h11.Request | None, bytes]:
-    """The request and its body, or None if the client went away without one."""
-    request: h11.Request | None = None
+) -> _Request | None:
+    """The request, or None if the client went away without one."""
+    head: h11.Request | None = None
     body = bytearray()
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
             connection.receive_data(await reader.read(65536))
         elif isinstance(event, h11.Request):
-            request = event
+            head = event
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > _MAX_BODY:
                 message = "request body too large"
                 raise h11.RemoteProtocolError(message, error_status_hint=413)
-        elif isinstance(event, h11.EndOfMessage):
-            return request, bytes(body)
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            path = head.target.decode("ascii").partition("?")[0]
+            return _Request(head.method.decode("ascii"), path, bytes(body))
         else:
-            return None, b""
+            return None

@@ -11,6 +11,7 @@ from proxyprotocol.sock import SocketInfoLocal
 from pymap.backend.dict import Config, Session
 from pymap.backend.dict import Login as PymapLogin
 from pymap.backend.dict.filter import FilterSet
+from pymap.bytes import WriteStream
 from pymap.concurrent import Subsystem
 from pymap.exceptions import ResponseError
 from pymap.imap import IMAPConnection
@@ -29,7 +30,10 @@ from pymap.parsing.response import (
 from pymap.parsing.response.code import Capability
 from typing_extensions import override
 
+from exo_imap_oauth.testing._certificates import HOST
 from exo_imap_oauth.testing._commands import SaslCommand, exchange_commands, parse_xoauth2
+from exo_imap_oauth.testing._faults import AT_A_COMMAND, Fault
+from exo_imap_oauth.testing._imap_faults import CHALLENGE, CLOSED, SESSION_INVALIDATED, misbehave
 from exo_imap_oauth.testing._records import Login
 from exo_imap_oauth.testing._tokens import TokenRefused
 
@@ -46,13 +50,13 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing._clock import Clock
     from exo_imap_oauth.testing._commands import NamespaceCommand, UnselectCommand
     from exo_imap_oauth.testing._directory import Directory
+    from exo_imap_oauth.testing._faults import Faults, Injection
     from exo_imap_oauth.testing._mailboxes import Mailbox
     from exo_imap_oauth.testing._records import LoginOutcome
     from exo_imap_oauth.testing._tokens import TokenIssuer
 
     _Result = tuple[CommandResponse, SelectedMailbox | None]
 
-HOST = "localhost"
 _GREETING = b"The Microsoft Exchange IMAP4 service is ready. [%b]" % b64encode(
     HOST.encode("utf-16-le")
 )
@@ -67,6 +71,7 @@ _AFTER_LOGIN = (
 )
 _INVALID_STATE = b"Command received in Invalid state."
 _NOT_CONNECTED = b"User is authenticated but not connected."
+_LACKING = {Fault.IMAP_NO_XOAUTH2: b"AUTH=XOAUTH2", Fault.IMAP_NO_SASL_IR: b"SASL-IR"}
 _PATIENCE = 3  # commands to a mailbox that is not connected, before the connection is closed
 
 
@@ -78,8 +83,14 @@ class ImapService:
     """
 
     def __init__(
-        self, directory: Directory, issuer: TokenIssuer, clock: Clock, tls: ssl.SSLContext
+        self,
+        directory: Directory,
+        issuer: TokenIssuer,
+        clock: Clock,
+        tls: ssl.SSLContext,
+        faults: Faults,
     ) -> None:
+        self.faults = faults
         self.directory = directory
         self.issuer = issuer
         self.clock = clock
@@ -123,7 +134,7 @@ class _State(ConnectionState):
     def expired(self) -> bool:
         return self._expires_on is not None and self._service.clock.now() >= self._expires_on
 
-    def xoauth2(self, response: bytes, *, initial: bool) -> bool:
+    def xoauth2(self, response: bytes, fault: Injection | None, *, initial: bool) -> bool:
         """Judge a SASL response: whether the user is authenticated now."""
         outcome: LoginOutcome = "refused"
         user, client_id = "", None
@@ -138,8 +149,11 @@ class _State(ConnectionState):
                 client_id, reason = refused.client_id, str(refused)
             else:
                 client_id = claims["appid"]
-                outcome, reason = self._service.directory.may_open(user, claims)
-                self._open(user, outcome, claims["exp"])
+                if fault is None:
+                    outcome, reason = self._service.directory.may_open(user, claims)
+                    self._open(user, outcome, claims["exp"])
+                else:
+                    reason = f"fault {fault.fault.value}"
         self.record(user, "XOAUTH2", reason, initial=initial, client_id=client_id, outcome=outcome)
         return self.authenticated
 
@@ -190,10 +204,14 @@ class _State(ConnectionState):
 
     @override
     async def do_capability(self, cmd: CapabilityCommand) -> _Result:
+        lacking = self._service.faults.strike(*_LACKING)
+        names = [
+            name
+            for name in self.capability.capabilities
+            if lacking is None or name != _LACKING[lacking.fault]
+        ]
         response = ResponseOk(cmd.tag, b"CAPABILITY completed.")
-        response.add_untagged(
-            UntaggedResponse(b"CAPABILITY " + b" ".join(self.capability.capabilities))
-        )
+        response.add_untagged(UntaggedResponse(b"CAPABILITY " + b" ".join(names)))
         return response, None
 
     @override
@@ -219,6 +237,17 @@ class _State(ConnectionState):
         return ResponseOk(cmd.tag, b"UNSELECT completed."), None
 
 
+class _Whole(WriteStream):
+    """Collects a response."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    @override
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
 class _Connection(IMAPConnection):
     """One connection: reading, answering, and when to say goodbye."""
 
@@ -227,13 +256,28 @@ class _Connection(IMAPConnection):
     ) -> None:
         peer = SocketInfoLocal(writer)
         super().__init__(service.commands, service.config, reader, writer, peer)
+        self._faults = service.faults
 
     @override
     @classmethod
     def _print(cls, log_format: str, output: str | bytes) -> None:
         """Log nothing: what goes over the wire holds tokens."""
 
+    @override
+    async def write_response(self, resp: Response) -> None:
+        # pymap writes each of its words on its own: a TLS record for every UID of a search.
+        whole = _Whole()
+        await resp.async_write(whole)
+        with suppress(ConnectionError):
+            self.writer.write(whole.data)
+            await self.writer.drain()
+
     async def serve(self, state: _State) -> None:
+        if fault := self._faults.strike(Fault.IMAP_NO_GREETING):
+            await fault.wait()
+        if self._faults.strike(Fault.IMAP_BYE_GREETING):
+            await self.write_response(ResponseBye(CLOSED))
+            return
         await self.write_response(ResponseOk(b"*", _GREETING))
         with suppress(EOFError, ConnectionError):
             while not await self._serve_command(state):
@@ -244,21 +288,29 @@ class _Connection(IMAPConnection):
         try:
             command = await self.read_command(state)
         except ValueError:  # a line beyond the reader's limit
-            response: Response = ResponseBye(b"Connection closed. 14")
+            response: Response = ResponseBye(CLOSED)
         else:
-            try:
-                response = await self._answer(state, command)
-            except ResponseError as error:
-                response = error.get_response(command.tag)
+            response = await self._respond(state, command)
         await self.write_response(response)
         if state.not_connected_replies >= _PATIENCE:
-            response = ResponseBye(b"Connection closed. 14")
+            response = ResponseBye(CLOSED)
             await self.write_response(response)
         return response.is_terminal
 
+    async def _respond(self, state: _State, command: Command) -> Response:
+        fault = self._faults.strike(*AT_A_COMMAND, command=command.command.decode())
+        if fault:
+            response = await misbehave(fault, command.tag, self.reader, self.writer)
+            if response:
+                return response
+        try:
+            return await self._answer(state, command)
+        except ResponseError as error:
+            return error.get_response(command.tag)
+
     async def _answer(self, state: _State, command: Command) -> Response:
         if state.expired:
-            return ResponseBye(b"Session invalidated - AccessTokenExpired")
+            return ResponseBye(SESSION_INVALIDATED)
         if isinstance(command, SaslCommand) and not state.authenticated:
             return await self._sasl(state, command)
         if isinstance(command, IdleCommand):
@@ -276,6 +328,11 @@ class _Connection(IMAPConnection):
         if command.mech_name != b"XOAUTH2":
             mechanism = command.mech_name.decode(errors="replace")
             state.record("", mechanism, "only XOAUTH2 can log in", initial=initial)
-        elif state.xoauth2(response, initial=initial):
-            return ResponseOk(command.tag, b"AUTHENTICATE completed.")
+        else:
+            fault = self._faults.strike(Fault.IMAP_AUTHENTICATE_FAILED, Fault.IMAP_CHALLENGE)
+            if state.xoauth2(response, fault, initial=initial):
+                return ResponseOk(command.tag, b"AUTHENTICATE completed.")
+            if fault and fault.fault is Fault.IMAP_CHALLENGE:
+                await self.write_response(CHALLENGE)
+                await self.readline()
         return ResponseNo(command.tag, b"AUTHENTICATE failed.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import struct
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,9 +13,11 @@ from exo_imap_oauth._logging import logger
 
 if TYPE_CHECKING:
     import ssl
+    from asyncio.trsock import TransportSocket
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ChooseTls = Callable[[], ssl.SSLContext | None]
 
 _T = TypeVar("_T")
 _LINE_LIMIT = 1024 * 1024
@@ -25,26 +29,32 @@ class LoopThread:
 
     Every connection is a task from the moment of its TCP accept, so that stopping finds also
     those which are still in their TLS handshake.
+
+    Attributes:
+        loop: The loop, which runs from :meth:`start` to :meth:`stop`.
     """
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
-        self._tls = tls
-        self._services: list[tuple[socket.socket, Serve]] = []
+    def __init__(self) -> None:
+        self._services: list[tuple[socket.socket, Serve, ChooseTls]] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="LoopbackExchange", daemon=True)
 
-    def listen(self, serve: Serve) -> int:
+    def listen(self, serve: Serve, choose_tls: ChooseTls) -> int:
         """Open a listening socket for a service.
+
+        Args:
+            serve: Serves one connection.
+            choose_tls: Gives the TLS context of the next one, or None to turn it away.
 
         Returns:
             Its port.
         """
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         listener.setblocking(False)
-        self._services.append((listener, serve))
+        self._services.append((listener, serve, choose_tls))
         port: int = listener.getsockname()[1]
         return port
 
@@ -60,34 +70,38 @@ class LoopThread:
 
     def call(self, coroutine: Coroutine[None, None, _T]) -> _T:
         """Run a coroutine in the loop, from another thread, and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    async def drop_connections(self) -> None:
+        """End all connections; to be called in the loop."""
+        # asyncio would leak a transport that is cancelled before it is connected: let it come
+        # to rest first.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await _cancel(list(self._connections))
 
     def stop(self) -> None:
-        """End all connections and close everything."""
-        if self._thread.ident is not None:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        """End all connections and close everything; a second time it does nothing."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
-        self._loop.close()
-        for listener, _ in self._services:
+        self.loop.close()
+        for listener, _, _ in self._services:
             listener.close()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
         accepting = [asyncio.create_task(self._accept(*service)) for service in self._services]
         self._ready.set()
         await self._stopping.wait()
-        # asyncio would leak what has just been accepted, and a transport that is cancelled before
-        # it is connected: let both come to rest.
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # asyncio would leak what has just been accepted
         await _cancel(accepting)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        await _cancel(list(self._connections))
+        await self.drop_connections()
 
-    async def _accept(self, listener: socket.socket, serve: Serve) -> None:
+    async def _accept(self, listener: socket.socket, serve: Serve, choose_tls: ChooseTls) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -98,11 +112,15 @@ class LoopThread:
                 logger.debug("loopback: a connection was not accepted: %s", error)
                 await asyncio.sleep(0.05)
                 continue
-            task = loop.create_task(self._connected(connection, serve))
+            tls = choose_tls()
+            serving = self._connected(connection, serve, tls) if tls else _turn_away(connection)
+            task = loop.create_task(serving)
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
-    async def _connected(self, connection: socket.socket, serve: Serve) -> None:
+    async def _connected(
+        self, connection: socket.socket, serve: Serve, tls: ssl.SSLContext
+    ) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LINE_LIMIT, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -110,7 +128,7 @@ class LoopThread:
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
-                ssl=self._tls,
+                ssl=tls,
                 ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
             )
         except OSError:  # the client does not trust the certificate, or went away
@@ -126,6 +144,24 @@ class LoopThread:
             logger.exception("loopback: a connection failed")
         finally:
             transport.abort()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST."""
+    _reset_on_close(writer.get_extra_info("socket"))
+    writer.transport.abort()
+
+
+async def _turn_away(connection: socket.socket) -> None:
+    # Once the client has begun: Python's ssl leaks a socket that is reset before.
+    with connection:
+        await asyncio.get_running_loop().sock_recv(connection, 1)
+        _reset_on_close(connection)
+
+
+def _reset_on_close(connection: socket.socket | TransportSocket) -> None:
+    linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -58,15 +58,21 @@ class Mailbox(MailboxSet):
         self._set[name] = folder = self._new_folder()
         return folder.mailbox_id
 
-    async def deliver(self, messages: int | Iterable[Message | bytes]) -> None:
-        """Put messages into the inbox, or as many generated ones."""
+    async def deliver(
+        self, messages: int | Iterable[Message | bytes], folder: str = "INBOX"
+    ) -> None:
+        """Put messages into a folder, which is made if need be, or as many generated ones."""
+        if folder.upper() == "INBOX":
+            place = self._inbox
+        else:
+            place = self._set.setdefault(folder, self._new_folder())
         if isinstance(messages, int):
             messages = [self._sample(number) for number in range(1, messages + 1)]
         for message in messages:
             content = message if isinstance(message, bytes) else message.as_bytes(policy=SMTP)
             arrived = datetime.fromtimestamp(self._clock.now(), UTC)
-            selected = self._inbox.selected_set.any_selected
-            new = await self._inbox.append(AppendMessage(content, arrived), recent=not selected)
+            selected = place.selected_set.any_selected
+            new = await place.append(AppendMessage(content, arrived), recent=not selected)
             if selected:
                 selected.session_flags.add_recent(new.uid)
 

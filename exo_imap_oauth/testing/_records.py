@@ -48,15 +48,16 @@ class ClientSecret:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A request that the token endpoint answered.
+    """A request that the token endpoint read.
 
     Attributes:
         time: When, Unix seconds of the service's clock.
         tenant_id: The tenant in the URL, as it was sent.
         client_id: ``client_id`` of the form, or an empty string.
         scope: ``scope`` of the form, or an empty string.
-        status: The HTTP status of the answer.
-        outcome: ``issued``, or the code of the refusal, such as ``AADSTS7000215``.
+        status: The HTTP status of the answer, 0 if there was none.
+        outcome: ``issued``, the code of the refusal, such as ``AADSTS7000215``, or the injected
+            fault, such as ``fault token-html``.
     """
 
     time: float

@@ -269,6 +269,14 @@ def test_idle_announces_mail_that_came_between_select_and_idle(
     assert session.line() == b"* 4 EXISTS\r\n"
 
 
+def test_mail_is_delivered_into_any_folder(exchange: ReadyExchange, session: Wire) -> None:
+    for folder in ("Bounces", "Bounces", "inbox", "Sent Items"):
+        exchange.deliver(exchange.mailbox, b"Subject: new\r\n\r\n", folder=folder)
+    assert b"* 2 EXISTS\r\n" in session.ask("A2 SELECT Bounces")
+    assert b"* 4 EXISTS\r\n" in session.ask("A3 SELECT INBOX")
+    assert b"* 1 EXISTS\r\n" in session.ask('A4 SELECT "Sent Items"')
+
+
 def test_idle_works_in_a_created_folder(exchange: ReadyExchange, session: Wire) -> None:
     session.ask("A2 CREATE Archive")
     session.ask("A3 SELECT Archive")

@@ -1,0 +1,123 @@
+"""One HTTPS exchange: over a connection of its own, trusted by one TLS context, and in time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from typing_extensions import override
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import NewConnectionError
+from urllib3.util import Timeout
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Generator
+
+    from requests import PreparedRequest, Response
+
+
+@contextlib.contextmanager
+def exchange(
+    prepared: PreparedRequest, context: ssl.SSLContext, timeout: float
+) -> Generator[Response]:
+    """Send a request and give the answer, its head complete and its body still to be read.
+
+    Sent as it was prepared, the request takes nothing from ``~/.netrc`` or a bundle variable;
+    the proxies of the environment are used, redirects are not followed.
+
+    Args:
+        prepared: The request.
+        context: Used exactly as it is.
+        timeout: Seconds until the answer's head is complete, and for each read of its body.
+
+    Raises:
+        requests.RequestException: There is no answer in time.
+    """
+    with requests.Session() as session:
+        session.mount("https://", _Adapter(context, time.monotonic() + timeout))
+        limits = Timeout(total=timeout)
+        with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
+            yield response
+
+
+class _BorrowedContext:
+    """Lends a TLS context to urllib3, which would otherwise change its ALPN for IMAP too."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self.verify_mode = context.verify_mode  # urllib3 assigns it
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - it stands for any attribute
+        return getattr(self._context, name)
+
+    def set_alpn_protocols(self, protocols: list[str]) -> None:
+        """Leave the lender's as they are."""
+
+
+class _BoundedConnection(HTTPSConnection):
+    """Ends in time where timeouts see nothing: the name service hangs, or headers drip."""
+
+    ends_at = math.inf
+
+    @override
+    def connect(self) -> None:
+        super().connect()
+        if time.monotonic() > self.ends_at:  # nobody waits any more, so no secret is sent
+            raise NewConnectionError(self, "connected too late")
+
+    @override
+    def getresponse(self) -> Any:
+        watchdog = threading.Timer(max(0.0, self.ends_at - time.monotonic()), self._cut)
+        watchdog.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
+            watchdog.start()
+        try:
+            response = super().getresponse()
+        finally:
+            watchdog.cancel()
+        if time.monotonic() > self.ends_at:  # cut off, which looks like the end of the head
+            response.close()
+            raise TimeoutError("the answer's head was not complete in time")
+        return response
+
+    def _cut(self) -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """Uses one TLS context as given, to which requests' own adapter would add certifi."""
+
+    def __init__(self, context: ssl.SSLContext, ends_at: float) -> None:
+        self._tls = {"ssl_context": _BorrowedContext(context)}
+        self._connection = type("_Connection", (_BoundedConnection,), {"ends_at": ends_at})
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    @override
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """The context verifies."""
+
+    @override
+    def build_connection_pool_key_attributes(
+        self, request: PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, dict(self._tls)
+
+    @override
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        tls = {"proxy_ssl_context": self._tls["ssl_context"]}
+        return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)
+
+    @override
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = self._connection
+        return pool

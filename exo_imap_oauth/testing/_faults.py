@@ -1,0 +1,235 @@
+"""Faults on demand: what may go wrong, and when it does."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from contextlib import suppress
+from enum import Enum
+
+from typing_extensions import override
+
+
+class Fault(Enum):
+    """What :meth:`LoopbackExchange.inject` lets go wrong.
+
+    ``TOKEN_`` faults meet the token endpoint, ``IMAP_`` faults the IMAP server. What is said
+    below about ``seconds`` and ``command`` are the two parameters of ``inject``; a fault that
+    does not mention one does not take it. A fault *at a command* meets the next one of any kind,
+    the ``CAPABILITY`` included that most clients begin with, unless ``command`` names one.
+    """
+
+    TOKEN_REFUSE = "token-refuse"
+    """The connection is turned away (RST) before TLS begins."""
+
+    TOKEN_RESET = "token-reset"
+    """The connection is reset once the request is read."""
+
+    TOKEN_STALL = "token-stall"
+    """The request is read, and the answer comes after ``seconds``; by default never."""
+
+    TOKEN_SLOW = "token-slow"
+    """The right answer, byte by byte with ``seconds`` in between; by default 1."""
+
+    TOKEN_THROTTLED = "token-throttled"
+    """HTTP 429 with ``Retry-After: seconds``; by default 30."""
+
+    TOKEN_UNAVAILABLE = "token-unavailable"
+    """HTTP 503, AADSTS90033, with ``Retry-After: seconds`` if they are given."""
+
+    TOKEN_HTML = "token-html"
+    """HTTP 200 with a web page, as gateways and captive portals have it."""
+
+    TOKEN_TRUNCATED_JSON = "token-truncated-json"
+    """HTTP 200 with the first half of the right answer."""
+
+    TOKEN_HUGE_BODY = "token-huge-body"
+    """HTTP 200 with a body of 64 MiB."""
+
+    TOKEN_REDIRECT = "token-redirect"
+    """HTTP 302 to another host."""
+
+    TOKEN_EXPIRED_CERTIFICATE = "token-expired-certificate"
+    """A certificate of the right CA that expired yesterday."""
+
+    TOKEN_FOREIGN_CERTIFICATE = "token-foreign-certificate"
+    """A certificate of a CA that nobody trusts."""
+
+    IMAP_NO_GREETING = "imap-no-greeting"
+    """The connection is accepted, and greeted after ``seconds``; by default never."""
+
+    IMAP_BYE_GREETING = "imap-bye-greeting"
+    """The greeting is a ``BYE``."""
+
+    IMAP_STALL = "imap-stall"
+    """At a command: it is answered after ``seconds``; by default never."""
+
+    IMAP_RESET = "imap-reset"
+    """At a command: the connection is reset, and the command is not carried out."""
+
+    IMAP_AUTHENTICATE_FAILED = "imap-authenticate-failed"
+    """A good token is refused: ``NO AUTHENTICATE failed.``."""
+
+    IMAP_CHALLENGE = "imap-challenge"
+    """The same, after a JSON error challenge (RFC 7628 section 3.2.2)."""
+
+    IMAP_THROTTLED = "imap-throttled"
+    """At a command: ``BAD Request is throttled.``, to wait for ``seconds``; by default 300."""
+
+    IMAP_SESSION_INVALIDATED = "imap-session-invalidated"
+    """At a command: ``* BYE Session invalidated - AccessTokenExpired``."""
+
+    IMAP_CONNECTION_CLOSED = "imap-connection-closed"
+    """At a command: ``* BYE Connection closed. 14``."""
+
+    IMAP_ENDLESS_LINES = "imap-endless-lines"
+    """At a command: untagged lines, for ``seconds`` and then the end; by default without end."""
+
+    IMAP_LONG_LINE = "imap-long-line"
+    """At a command: an untagged line of 2 MiB before the answer."""
+
+    IMAP_NO_XOAUTH2 = "imap-no-xoauth2"
+    """A ``CAPABILITY`` answer without ``AUTH=XOAUTH2``."""
+
+    IMAP_NO_SASL_IR = "imap-no-sasl-ir"
+    """A ``CAPABILITY`` answer without ``SASL-IR``."""
+
+    @override
+    def __repr__(self) -> str:
+        return f"Fault.{self.name}"
+
+
+AT_A_COMMAND = (
+    Fault.IMAP_STALL,
+    Fault.IMAP_RESET,
+    Fault.IMAP_THROTTLED,
+    Fault.IMAP_SESSION_INVALIDATED,
+    Fault.IMAP_CONNECTION_CLOSED,
+    Fault.IMAP_ENDLESS_LINES,
+    Fault.IMAP_LONG_LINE,
+)
+_DEFAULT_SECONDS = {
+    Fault.TOKEN_STALL: math.inf,
+    Fault.TOKEN_SLOW: 1.0,
+    Fault.TOKEN_THROTTLED: 30.0,
+    Fault.TOKEN_UNAVAILABLE: 0.0,
+    Fault.IMAP_NO_GREETING: math.inf,
+    Fault.IMAP_STALL: math.inf,
+    Fault.IMAP_THROTTLED: 300.0,
+    Fault.IMAP_ENDLESS_LINES: math.inf,
+}
+
+
+class Injection:
+    """A fault that was injected. May be used from any thread.
+
+    Attributes:
+        fault: The fault.
+        command: The IMAP command it waits for, or None for any.
+        seconds: Its duration or pause, as its description says; 0 if it has none.
+    """
+
+    def __init__(
+        self,
+        fault: Fault,
+        times: int | None,
+        seconds: float | None,
+        command: str | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        _check(fault, times, seconds, command)
+        self.fault = fault
+        self.command = command and command.upper()
+        self.seconds = _DEFAULT_SECONDS.get(fault, 0.0) if seconds is None else seconds
+        self._left = math.inf if times is None else times
+        self._hits = 0
+        self._changed = threading.Condition()
+        self._loop = loop
+        self._removed = asyncio.Event()
+
+    @override
+    def __repr__(self) -> str:
+        at = f" at {self.command}" if self.command else ""
+        return f"<Injection of {self.fault!r}{at}, hits: {self.hits}>"
+
+    @property
+    def hits(self) -> int:
+        """How often it has struck so far."""
+        return self._hits
+
+    def wait_for_hits(self, hits: int = 1, timeout: float = 10.0) -> None:
+        """Wait until it has struck so often.
+
+        Args:
+            hits: How often, counted from its injection.
+            timeout: Seconds to wait at most.
+
+        Raises:
+            TimeoutError: It has not.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._hits >= hits, timeout):
+                raise TimeoutError(f"{self!r} after {timeout:g} s")
+
+    def remove(self) -> None:
+        """Undo it: it strikes no more, and whom it keeps waiting is answered now."""
+        with self._changed:
+            self._left = 0
+        with suppress(RuntimeError):  # the servers have been stopped
+            self._loop.call_soon_threadsafe(self._removed.set)
+
+    def strike(self, command: str) -> bool:
+        """Whether it strikes now; it is counted then."""
+        with self._changed:
+            if self._left <= 0 or self.command not in (None, command):
+                return False
+            self._left -= 1
+            self._hits += 1
+            self._changed.notify_all()
+            return True
+
+    async def wait(self) -> None:
+        """Let :attr:`seconds` pass, unless it is removed meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if self.seconds == math.inf else self.seconds):
+                await self._removed.wait()
+
+
+class Faults:
+    """The injected faults, in the order in which they strike."""
+
+    def __init__(self) -> None:
+        self._injections: tuple[Injection, ...] = ()  # replaced, never changed
+
+    def add(self, injection: Injection) -> None:
+        """Put one at the end."""
+        self._injections += (injection,)
+
+    def clear(self) -> None:
+        """Remove all."""
+        injections, self._injections = self._injections, ()
+        for injection in injections:
+            injection.remove()
+
+    def strike(self, *faults: Fault, command: str = "") -> Injection | None:
+        """The first injection of one of these faults that strikes now, if any.
+
+        Args:
+            *faults: What can go wrong here.
+            command: The IMAP command that is under way.
+        """
+        return next((i for i in self._injections if i.fault in faults and i.strike(command)), None)
+
+
+def _check(fault: object, times: int | None, seconds: float | None, command: str | None) -> None:
+    if not isinstance(fault, Fault):
+        raise TypeError(f"fault must be a Fault, not {type(fault).__name__}")
+    if times is not None and times < 1:
+        raise ValueError(f"times must be at least 1, or None for without end, not {times}")
+    if seconds is not None and fault not in _DEFAULT_SECONDS:
+        raise ValueError(f"{fault!r} takes no seconds")
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds must be a finite number and not negative, not {seconds}")
+    if command is not None and fault not in AT_A_COMMAND:
+        raise ValueError(f"{fault!r} takes no command")

@@ -1,0 +1,75 @@
+"""Real clients on the loopback Exchange: what docs/how-to/use-with shows, run as it stands."""
+
+from __future__ import annotations
+
+import gc
+import imaplib
+import io
+import logging
+import re
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exo_imap_oauth.testing._pool import ExchangePool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exo_imap_oauth.testing import ReadyExchange
+
+PAGES = Path(__file__).parents[2] / "docs/how-to/use-with"
+MODULES = {"azure-identity": "azure.identity", "imap-tools": "imap_tools"}
+FETCHED_BY_THE_LIBRARY = {"imaplib", "imap-tools", "imapclient", "aioimaplib"}
+
+
+@pytest.fixture(name="exchange")
+def _exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyExchange]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(imaplib, "_MAXLINE", vars(imaplib)["_MAXLINE"])  # imap_tools changes it
+    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
+        exchange = factory(ready=True)
+        exchange.write_config(tmp_path)
+        yield exchange
+
+
+# aioimaplib leaves its transport to the garbage collector, which works inside the test here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.parametrize("page", sorted(page.stem for page in PAGES.glob("*.md")))
+def test_the_page_works_as_it_stands(
+    exchange: ReadyExchange, page: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip(MODULES.get(page, page))
+    caplog.set_level(logging.INFO)
+    blocks = re.findall(
+        r"^```(python|text)\n(.*?)^```$",
+        (PAGES / f"{page}.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    names: dict[str, Any] = {"__name__": page}
+    printed = ""
+    for language, block in blocks:
+        if language == "text":
+            assert printed == block
+            continue
+        with redirect_stdout(io.StringIO()) as out:
+            exec(compile(block, f"{page}.md", "exec"), names)
+        printed = out.getvalue()
+    names.clear()
+    gc.collect()
+    assert [language for language, _ in blocks][-1] == "text"
+    assert exchange.logins[0].outcome == "connected"
+    assert exchange.logins[0].user == exchange.mailbox
+    (request,) = exchange.token_requests
+    assert (request.client_id, request.outcome) == (exchange.app.client_id, "issued")
+    assert exchange.secret.value not in caplog.text
+
+
+def test_there_is_a_page_for_each_client() -> None:
+    assert {page.stem for page in PAGES.glob("*.md")} >= FETCHED_BY_THE_LIBRARY | {
+        "msal",
+        "azure-identity",
+    }
