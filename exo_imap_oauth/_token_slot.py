@@ -29,11 +29,11 @@ class Flight:
 
     __slots__ = ("done", "forced", "outcome", "overdue_at")
 
-    def __init__(self, deadline: float, *, forced: bool) -> None:
+    def __init__(self, overdue_at: float, *, forced: bool) -> None:
         self.forced = forced
         self.done = threading.Event()
         self.outcome: AccessToken | TokenError | None = None
-        self.overdue_at = time.monotonic() + deadline
+        self.overdue_at = overdue_at
 
 
 class Slot:
@@ -73,6 +73,13 @@ class Slot:
         self.refusal: TokenError | None = None
         self.refused_until = self.paused_until = 0.0
 
+    def flight_to_join(self, ticks: float, *, forced: bool) -> Flight | None:
+        """The fetch under way, unless it is lost or might bring the token of the cache."""
+        flight = self.flight
+        if flight is None or ticks >= flight.overdue_at:  # lost to a hanging name service, say
+            return None
+        return flight if flight.forced or not forced else None
+
     def land(self, flight: Flight, outcome: AccessToken | TokenError) -> None:
         """Take over what a fetch brought, and wake those who wait for it."""
         with process_lock:
@@ -86,16 +93,7 @@ class Slot:
                     self.refusal, self.paused_until = None, 0.0
             else:
                 self._remember_failure(outcome)
-            if not flight.done.is_set():  # those who wait may have been lent a token
-                flight.outcome = outcome
-        flight.done.set()
-
-    def lend(self, flight: Flight, token: AccessToken) -> None:
-        """Give a valid token of the cache to those who wait; the fetch of the next goes on."""
-        with process_lock:
-            if self.token.expires_on < token.expires_on:
-                self.hold(token)
-            flight.outcome = token
+            flight.outcome = outcome
         flight.done.set()
 
     def _remember_failure(self, error: TokenError) -> None:

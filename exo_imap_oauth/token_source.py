@@ -189,32 +189,22 @@ class TokenSource:
 
     def _get_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessToken:
         if scopes and scopes != (self.scope,):
-            raise ValueError(
-                f"this source is for the scope {self.scope!r}, not {' '.join(scopes)!r}"
-            )
+            asked = " ".join(scopes)
+            raise ValueError(f"this source is for the scope {self.scope!r}, not {asked!r}")
         if unknown := options.keys() - _PROTOCOL_KEYWORDS:
             raise TypeError(f"get_token() got unexpected keywords: {', '.join(sorted(unknown))}")
-        force = options.get("claims") is not None
+        forced = options.get("claims") is not None
         slot = self._slot
         with process_lock:
             token, now, ticks = slot.token, _time(), time.monotonic()
-            held = not force and now < token.expires_on
-            flight = slot.flight
-            if flight is not None and ticks >= flight.overdue_at:
-                flight = None  # lost to a hanging name service, say
+            held = not forced and now < token.expires_on
+            flight = slot.flight_to_join(ticks, forced=forced)
             if held and (now < token.refresh_on or flight or ticks < slot.paused_until):
                 return token
-            if flight is not None and force and not flight.forced:
-                flight = None  # it may bring the token from the cache
-            refused = ticks < slot.refused_until and not held and not force
-            refusal = slot.refusal if refused else None
-            starts = flight is None and refusal is None
-            if flight is None:
-                flight = Flight(self._request.deadline, forced=force)
-            if starts:
-                slot.flight = flight
-        if refusal is not None:
-            raise copy.copy(refusal)
+            if not (held or forced) and slot.refusal is not None and ticks < slot.refused_until:
+                raise copy.copy(slot.refusal)
+            if starts := flight is None:
+                flight = slot.flight = Flight(ticks + self._request.deadline, forced=forced)
         if starts:
             self._launch(flight, may_wait=not held)
         return token if held else self._outcome(flight)
@@ -255,11 +245,11 @@ class TokenSource:
         while True:
             with slot.cache.lock(slot.key, deadline) as ours:
                 token = None if flight.forced else slot.cache.get(slot.key)
-                if token and _time() < (token.refresh_on if ours else token.expires_on):
+                # A valid token that the sources do not hold yet serves while the next is fetched.
+                use_up = not ours or (token and token.token != slot.token.token)
+                if token and _time() < (token.expires_on if use_up else token.refresh_on):
                     return token
                 if ours:
-                    if token and _time() < token.expires_on:
-                        slot.lend(flight, token)
                     result = request_token(self._request)
                     if isinstance(result, AccessToken):
                         slot.cache.set(slot.key, result)
@@ -271,14 +261,16 @@ class TokenSource:
     def _outcome(self, flight: Flight) -> AccessToken:
         """Wait for a fetch; its token, or a copy of its error for this thread alone."""
         done = flight.done.wait(self._request.deadline + _GRACE)
-        if isinstance(flight.outcome, AccessToken):
-            return flight.outcome
-        token = self._slot.token  # perhaps of a later fetch, that replaced a lost one
-        if _time() < token.expires_on:
-            return token
+        outcome, held = flight.outcome, self._slot.token
+        if isinstance(outcome, AccessToken):
+            if outcome is held and outcome.refresh_on <= _time() < outcome.expires_on:
+                return self._get_token((), {})  # it is a cached one: have the next fetched ahead
+            return outcome
+        if not flight.forced and _time() < held.expires_on:
+            return held  # of a later fetch, that replaced a lost one
         if not done:
             raise self._no_answer("no answer")
-        raise copy.copy(flight.outcome or TokenError("nothing"))
+        raise copy.copy(outcome or TokenError("nothing"))
 
     def _no_answer(self, what: str) -> TokenEndpointUnavailable:
         return TokenEndpointUnavailable(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,12 +40,22 @@ def _run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, inside: bool = False, **tests: str) -> pytest.RunResult:
         pytester.makeini("[pytest]\nfilterwarnings = error\npythonpath = .\n")
         pytester.makepyfile(**tests)
+        # pytest-benchmark, where it is installed, warns of xdist.
+        arguments = ("-p", "no:cacheprovider", "-p", "no:benchmark", *arguments)
         if inside:
             pytester.syspathinsert(installed)
-            return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+            import_everything()
+            return pytester.runpytest_inprocess(*arguments)
+        return pytester.runpytest_subprocess(*arguments)
 
     return run
+
+
+def import_everything() -> None:
+    """A run inside this process would import it for itself alone, so that it is there twice."""
+    for module in pkgutil.walk_packages(exo_imap_oauth.__path__, "exo_imap_oauth."):
+        if module.name != "exo_imap_oauth.pytest_plugin":
+            importlib.import_module(module.name)
 
 
 # What another project has: a program that knows nothing of tests, and tests of it that import
