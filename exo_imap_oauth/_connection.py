@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import NamedTuple
 
+from exo_imap_oauth._client import Client, TlsClient
 from exo_imap_oauth._replies import host_of, text_of
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
@@ -29,18 +30,19 @@ def connect(server: Server, ssl_context: ssl.SSLContext, timeout: float) -> imap
         InsecureConnectionError: It does not offer STARTTLS.
     """
     host, port, starttls = server
-    imap: imaplib.IMAP4 | None = None
+    imap: Client | None = None
     try:
         if starttls:
-            imap = imaplib.IMAP4(host, port, timeout)
+            imap = Client(host, port, timeout)
             if "STARTTLS" not in imap.capabilities:
                 leave(imap, in_sync=True)
                 raise _insecure(f"{host}:{port} does not offer STARTTLS", "implicit TLS, port 993")
             imap.starttls(ssl_context)
         else:
-            imap = imaplib.IMAP4_SSL(host, port, ssl_context=ssl_context, timeout=timeout)
+            imap = TlsClient(host, port, ssl_context=ssl_context, timeout=timeout)
         # A line that goes out in two writes would wait for Nagle's algorithm.
         imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        imap.opened()
     except (imaplib.IMAP4.error, OSError, UnicodeError) as error:  # the host may be no name
         if imap is not None:
             leave(imap, in_sync=False)

@@ -84,6 +84,12 @@ def text_of(error: Exception) -> str:
     return one_line(text)
 
 
+def is_broken(error: Exception) -> bool:
+    """Whether the connection is lost, or out of step with the server's replies."""
+    over_long = "got more than " in str(error)  # imaplib stops reading within a line
+    return isinstance(error, (imaplib.IMAP4.abort, OSError)) or over_long
+
+
 def host_of(imap: imaplib.IMAP4) -> str:
     """The server's name, for messages."""
     return str(getattr(imap, "host", "the server"))

@@ -9,12 +9,13 @@ import imaplib
 import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from exo_imap_oauth._client import bounded, overridden
 from exo_imap_oauth._connection import Server, connect, leave, require_tls
 from exo_imap_oauth._json import json_object
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._login import Login, SupportsGetToken, Token
 from exo_imap_oauth._mailbox import ask_status, folder_argument, select
-from exo_imap_oauth._replies import host_of, typed_error, what_it_said
+from exo_imap_oauth._replies import host_of, is_broken, typed_error, what_it_said
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import (
@@ -181,9 +182,7 @@ def _mailbox(
         select(imap, login, folder, readonly=readonly)
         yield imap
     except BaseException as error:
-        ordinary = isinstance(error, Exception) and not isinstance(
-            error, (imaplib.IMAP4.abort, OSError)
-        )
+        ordinary = isinstance(error, Exception) and not is_broken(error)
         outstanding = None in imap.tagged_commands.values()  # a reply not read yet
         leave(imap, in_sync=ordinary and not outstanding)
         if (typed := _typed_body_error(error, imap, login)) is None:
@@ -270,20 +269,16 @@ def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
     The error is returned, not raised, since imaplib's frames hold the token.
     """
     conversation = _Conversation(login.message(), imap.send)
-    own_send = vars(imap).get("send")
-    if "SASL-IR" in imap.capabilities:
-        vars(imap)["send"] = conversation.send
     try:
-        imap.authenticate("XOAUTH2", conversation.respond)
+        with contextlib.ExitStack() as overrides:
+            overrides.enter_context(overridden(imap, "readline", bounded(imap.readline)))
+            if "SASL-IR" in imap.capabilities:
+                overrides.enter_context(overridden(imap, "send", conversation.send))
+            imap.authenticate("XOAUTH2", conversation.respond)
     except (imaplib.IMAP4.error, OSError, binascii.Error) as error:
         return _refusal(error, imap, login, conversation.challenge)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise error.with_traceback(None) from None  # the frames below hold the token
-    finally:
-        if own_send is None:
-            vars(imap).pop("send", None)
-        else:
-            vars(imap)["send"] = own_send
     return None
 
 
@@ -295,7 +290,7 @@ def _refusal(
 ) -> ImapError:
     challenge = json_object(login.redact(json.dumps(challenge)))  # it may echo the token
     said = what_it_said(error, imap, login.redact)
-    broken = isinstance(error, (imaplib.IMAP4.abort, OSError))
+    broken = is_broken(error)
     verb = "broke off while logging" if broken else "refused to log"
     what = f"{host_of(imap)} {verb} in {login.user}: {said.reply}"
     if challenge is not None:

@@ -16,15 +16,15 @@ try:
     from exo_imap_oauth.testing._exchange import LoopbackExchange
     from exo_imap_oauth.testing._pool import ExchangeFactory
     from exo_imap_oauth.testing._ready import ReadyExchange, ready_exchange
-except ModuleNotFoundError as error:
-    missing = (error.name or "").partition(".")[0]
-    if missing == "exo_imap_oauth":
+except ModuleNotFoundError as _error:
+    _missing = (_error.name or "").partition(".")[0]
+    if _missing == "exo_imap_oauth":
         raise
-    message = (
-        f"exo_imap_oauth.testing needs {missing}, which is not installed; "
-        "install it with: pip install 'exo-imap-oauth[testing]'"
-    )
-    raise ImportError(message, name=error.name) from error
+    raise ImportError(
+        f"exo_imap_oauth.testing needs {_missing}, which is not installed; "
+        "install it with: pip install 'exo-imap-oauth[testing]'",
+        name=_error.name,
+    ) from _error
 
 from exo_imap_oauth.testing._faults import Fault, Injection
 from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest

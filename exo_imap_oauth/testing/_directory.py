@@ -79,8 +79,7 @@ class Directory:
     def add_permission(self, app: App, permission: str) -> None:
         """List an application permission of Office 365 Exchange Online in the registration."""
         if permission not in _ROLES:
-            message = f"{permission!r} is none of {', '.join(sorted(_ROLES))}"
-            raise ValueError(message)
+            raise ValueError(f"{permission!r} is none of {', '.join(sorted(_ROLES))}")
         with self._lock:
             self._registration(app).requested.add(permission)
 
@@ -105,8 +104,9 @@ class Directory:
         try:
             return self._registrations[app.client_id]
         except KeyError:
-            message = f"{app.display_name!r} was registered with another LoopbackExchange"
-            raise ValueError(message) from None
+            raise ValueError(
+                f"{app.display_name!r} was registered with another LoopbackExchange"
+            ) from None
 
     # ---- the administrator's steps in Exchange Online ----------------------------------------
 
@@ -114,12 +114,10 @@ class Directory:
         """Create a mailbox."""
         tenant_id = self.tenant_id if tenant_id is None else _guid(tenant_id, "tenant_id")
         if not address or not address.isprintable():
-            message = f"{address!r} is no mailbox address"
-            raise ValueError(message)
+            raise ValueError(f"{address!r} is no mailbox address")
         with self._lock:
             if address.lower() in self._mailboxes:
-                message = f"the mailbox {address} exists already"
-                raise ValueError(message)
+                raise ValueError(f"the mailbox {address} exists already")
             self._tenants.add(tenant_id)
             self._mailboxes[address.lower()] = _Mailbox(address, tenant_id, imap_enabled)
 
@@ -134,8 +132,7 @@ class Directory:
     ) -> None:
         """Grant or take away a permission on a mailbox."""
         if access_rights not in _ACCESS_RIGHTS:
-            message = f"{access_rights!r} is none of {', '.join(sorted(_ACCESS_RIGHTS))}"
-            raise ValueError(message)
+            raise ValueError(f"{access_rights!r} is none of {', '.join(sorted(_ACCESS_RIGHTS))}")
         object_id = _guid(object_id, "object_id")
         with self._lock:
             full_access = self._mailbox(mailbox).full_access
@@ -151,8 +148,7 @@ class Directory:
         try:
             return self._mailboxes[address.lower()]
         except KeyError:
-            message = f"no mailbox {address}: add_mailbox comes first"
-            raise ValueError(message) from None
+            raise ValueError(f"no mailbox {address}: add_mailbox comes first") from None
 
     # ---- what the token endpoint asks --------------------------------------------------------
 
@@ -234,5 +230,4 @@ def _guid(value: str, name: str) -> str:
     try:
         return str(uuid.UUID(value))
     except ValueError:
-        message = f"{name} is no GUID: {value!r}"
-        raise ValueError(message) from None
+        raise ValueError(f"{name} is no GUID: {value!r}") from None

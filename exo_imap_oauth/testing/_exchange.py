@@ -67,10 +67,10 @@ class LoopbackExchange:
     def __init__(self) -> None:
         self._faults = Faults()
         self._certificates = Certificates(self._faults)
-        self.host = HOST
-        self.port = 0
-        self.ca_pem = self._certificates.ca_pem
-        self.ssl_context = ssl.create_default_context(cadata=self.ca_pem.decode())
+        self.host: str = HOST
+        self.port: int = 0
+        self.ca_pem: bytes = self._certificates.ca_pem
+        self.ssl_context: ssl.SSLContext = ssl.create_default_context(cadata=self.ca_pem.decode())
         self._clock = Clock()
         self._directory = Directory(self._clock)
         self._issuer = TokenIssuer(self._clock)
@@ -86,8 +86,7 @@ class LoopbackExchange:
     def __enter__(self) -> Self:
         """Start the servers."""
         if self._loop is not None:
-            message = "a LoopbackExchange can be entered once only; make another one"
-            raise RuntimeError(message)
+            raise RuntimeError("a LoopbackExchange can be entered once only; make another one")
         self._loop = LoopThread()
         port = self._loop.listen(self._entra.serve, self._certificates.token_endpoint)
         self._entra.base_uri = f"https://{HOST}:{port}"
@@ -360,13 +359,11 @@ class LoopbackExchange:
 
     def _running(self) -> LoopThread:
         if self._loop is None or not self._loop.is_running:
-            message = "the LoopbackExchange does not run: use it in a with statement"
-            raise RuntimeError(message)
+            raise RuntimeError("the LoopbackExchange does not run: use it in a with statement")
         return self._loop
 
 
 def _first(candidates: Sequence[_T], what: str, step: str) -> _T:
     if not candidates:
-        message = f"there is no {what} yet: {step} comes first"
-        raise ValueError(message)
+        raise ValueError(f"there is no {what} yet: {step} comes first")
     return candidates[0]

@@ -139,9 +139,9 @@ class Injection:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         _check(fault, times, seconds, command)
-        self.fault = fault
-        self.command = command and command.upper()
-        self.seconds = _DEFAULT_SECONDS.get(fault, 0.0) if seconds is None else seconds
+        self.fault: Fault = fault
+        self.command: str | None = command and command.upper()
+        self.seconds: float = _DEFAULT_SECONDS.get(fault, 0.0) if seconds is None else seconds
         self._left = math.inf if times is None else times
         self._hits = 0
         self._changed = threading.Condition()

@@ -24,6 +24,14 @@ ENTRY_POINT = "[pytest11]\nexo_imap_oauth = exo_imap_oauth.pytest_plugin\n"
 METADATA = "Metadata-Version: 2.1\nName: exo-imap-oauth\nVersion: 0\n"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _everything_imported() -> None:
+    """What is imported while pytester works is forgotten afterwards, and then there twice."""
+    for module in pkgutil.walk_packages(exo_imap_oauth.__path__, "exo_imap_oauth."):
+        if module.name != "exo_imap_oauth.pytest_plugin":
+            importlib.import_module(module.name)
+
+
 @pytest.fixture(name="run")
 def _run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run tests where the package is installed, warnings being errors."""
@@ -44,18 +52,10 @@ def _run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
         arguments = ("-p", "no:cacheprovider", "-p", "no:benchmark", *arguments)
         if inside:
             pytester.syspathinsert(installed)
-            import_everything()
             return pytester.runpytest_inprocess(*arguments)
         return pytester.runpytest_subprocess(*arguments)
 
     return run
-
-
-def import_everything() -> None:
-    """A run inside this process would import it for itself alone, so that it is there twice."""
-    for module in pkgutil.walk_packages(exo_imap_oauth.__path__, "exo_imap_oauth."):
-        if module.name != "exo_imap_oauth.pytest_plugin":
-            importlib.import_module(module.name)
 
 
 # What another project has: a program that knows nothing of tests, and tests of it that import
