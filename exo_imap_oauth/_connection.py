@@ -12,6 +12,7 @@ from exo_imap_oauth._client import Client, TlsClient
 from exo_imap_oauth._replies import host_of, text_of
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
+from exo_imap_oauth.trust import default_context
 
 
 class Server(NamedTuple):
@@ -22,14 +23,19 @@ class Server(NamedTuple):
     starttls: bool
 
 
-def connect(server: Server, ssl_context: ssl.SSLContext, timeout: float) -> imaplib.IMAP4:
-    """Connect with verified TLS.
+def connect(server: Server, ssl_context: ssl.SSLContext | None, timeout: float) -> imaplib.IMAP4:
+    """Connect with verified TLS; without a context with the default one.
 
     Raises:
         ConnectionFailed: The server cannot be reached or is not the right one.
         InsecureConnectionError: It does not offer STARTTLS.
     """
     host, port, starttls = server
+    try:
+        ssl_context = ssl_context or default_context()
+    except OSError as error:
+        advice = explain("certificate-untrusted", host=host, port=str(port))
+        raise ConnectionFailed(str(error), advice=advice, retryable=False) from error
     imap: Client | None = None
     try:
         if starttls:

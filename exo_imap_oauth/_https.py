@@ -35,16 +35,29 @@ def exchange(
     Args:
         prepared: The request.
         context: Used exactly as it is.
-        timeout: Seconds until the answer's head is complete, and for each read of its body.
+        timeout: Seconds for all of it; then the connection is cut.
 
     Raises:
         requests.RequestException: There is no answer in time.
     """
-    with requests.Session() as session:
-        session.mount("https://", _Adapter(context, time.monotonic() + timeout))
+    adapter = _Adapter(context, time.monotonic() + timeout)
+    with _Session() as session:
+        session.mount("https://", adapter)
         limits = Timeout(total=timeout)
-        with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
-            yield response
+        try:
+            with session.send(
+                prepared, allow_redirects=False, stream=True, timeout=limits
+            ) as response:
+                yield response
+        finally:
+            for watchdog in adapter.watchdogs:
+                watchdog.cancel()
+
+
+class _Session(requests.Session):
+    @override
+    def get_redirect_target(self, resp: Response) -> None:
+        """None: even for a redirect that is not followed requests would read the whole body."""
 
 
 class _BorrowedContext:
@@ -65,6 +78,7 @@ class _BoundedConnection(HTTPSConnection):
     """Ends in time where timeouts see nothing: the name service hangs, or headers drip."""
 
     ends_at = math.inf
+    watchdogs: list[threading.Timer]
 
     @override
     def connect(self) -> None:
@@ -74,30 +88,32 @@ class _BoundedConnection(HTTPSConnection):
 
     @override
     def getresponse(self) -> Any:
-        watchdog = threading.Timer(max(0.0, self.ends_at - time.monotonic()), self._cut)
+        left = max(0.0, self.ends_at - time.monotonic())
+        watchdog = threading.Timer(left, _cut, (self.sock,))
+        self.watchdogs.append(watchdog)
         watchdog.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
             watchdog.start()
-        try:
-            response = super().getresponse()
-        finally:
-            watchdog.cancel()
+        response = super().getresponse()
         if time.monotonic() > self.ends_at:  # cut off, which looks like the end of the head
             response.close()
             raise TimeoutError("the answer's head was not complete in time")
         return response
 
-    def _cut(self) -> None:
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+def _cut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Adapter(HTTPAdapter):
     """Uses one TLS context as given, to which requests' own adapter would add certifi."""
 
     def __init__(self, context: ssl.SSLContext, ends_at: float) -> None:
+        self.watchdogs: list[threading.Timer] = []
         self._tls = {"ssl_context": _BorrowedContext(context)}
-        self._connection = type("_Connection", (_BoundedConnection,), {"ends_at": ends_at})
+        limits = {"ends_at": ends_at, "watchdogs": self.watchdogs}
+        self._connection = type("_Connection", (_BoundedConnection,), limits)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     @override

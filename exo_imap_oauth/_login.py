@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
 
+from exo_imap_oauth._logging import logger
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
@@ -79,13 +80,19 @@ class Login:
         if isinstance(self._token, AccessToken):
             self._issued = self._token
         else:
-            own = getattr(self._token, "scope", None)  # a TokenSource has one, and no other
-            scope = own if isinstance(own, str) else self._scope or Cloud.WORLDWIDE.scope
+            own = getattr(self._token, "scope", None)  # a TokenSource has one
+            default = own if isinstance(own, str) else Cloud.WORLDWIDE.scope
+            scope = self._scope or default
             issued = self._token.get_token(scope)
             if isinstance(issued, AccessToken):
                 self._issued = issued
             else:
-                self._issued = _access_token(issued.token)
+                text = getattr(issued, "token", None)
+                kind = type(issued if text is None else text).__name__
+                self._issued = _access_token(text) if isinstance(text, str) else None
+                if self._issued is None:
+                    del issued, text  # tracebacks hold frames
+                    raise TypeError(f"get_token() gave no token with a text, but {kind}")
 
     def message(self) -> bytes:
         """The SASL message."""
@@ -102,11 +109,15 @@ class Login:
             return False
         if not isinstance(source, _Invalidates):
             return False
-        with process_lock:
-            if source in _second_tries:
-                return False
-            _second_tries[source] = None
-        source.invalidate(issued)
+        try:
+            with process_lock:
+                if source in _second_tries:
+                    return False
+                _second_tries[source] = None
+            source.invalidate(issued)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
+            logger.debug("no second try: %s: %s", type(error).__name__, error)
+            return False
         return True
 
     def known(self) -> dict[str, str]:
@@ -137,7 +148,14 @@ class Login:
 
 def sealed(token: Token) -> AccessToken | SupportsGetToken:
     """A token's text in an :class:`AccessToken`, whose ``repr()`` hides it; others as they are."""
-    return _access_token(token) if isinstance(token, str) else token
+    if isinstance(token, str):
+        return _access_token(token)
+    text = getattr(token, "token", None)  # azure-core's AccessToken has it, credentials do not
+    if isinstance(text, str) and not (
+        isinstance(token, AccessToken) or hasattr(token, "get_token")
+    ):
+        return _access_token(text)
+    return token
 
 
 def _access_token(text: str) -> AccessToken:

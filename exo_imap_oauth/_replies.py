@@ -70,14 +70,14 @@ def what_it_said(error: Exception, imap: imaplib.IMAP4, redact: Callable[[str], 
     """What the server said; where the connection broke, its BYE, which imaplib may not quote."""
     byes = imap.untagged_responses.get("BYE")
     last = byes[-1] if byes else None
-    bye = redact(one_line(last.decode(errors="replace"))) if isinstance(last, bytes) else None
-    reply = (isinstance(error, imaplib.IMAP4.abort) and bye) or redact(text_of(error))
+    bye = one_line(redact(last.decode(errors="replace"))) if isinstance(last, bytes) else None
+    reply = (isinstance(error, imaplib.IMAP4.abort) and bye) or text_of(error, redact)
     return Said(reply, bye)
 
 
-def text_of(error: Exception) -> str:
+def text_of(error: Exception, redact: Callable[[str], str] = str) -> str:
     """An error's text without imaplib's words around what the server said; one line."""
-    text = str(error)
+    text = redact(str(error))  # before it is cut: what is cut is not recognised any more
     if found := re.search(r"command error: (NO|BAD) \[b(['\"])(.*)\2\]$", text, re.DOTALL):
         text = f"{found[1]} {found[3]}"
     text = re.sub(r"^command: [A-Z]+ => ", "", text)

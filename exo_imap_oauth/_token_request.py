@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -53,7 +53,7 @@ class TokenRequest:
     refresh_margin: float
 
     def __post_init__(self) -> None:
-        for name in ("tenant_id", "client_id", "scope", "token_uri"):
+        for name in ("token_uri", "tenant_id", "client_id", "scope"):
             _check_text(name, getattr(self, name))
         _check_token_uri(self.token_uri)
         _check_trust(self.ssl_context)
@@ -114,5 +114,5 @@ def _check_trust(context: ssl.SSLContext | None) -> None:
 
 
 def _check_seconds(name: str, value: float, *, above: float) -> None:
-    if not above < value < math.inf:
+    if not above < value <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")

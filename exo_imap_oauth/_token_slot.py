@@ -91,7 +91,7 @@ class Slot:
                 if current or self.token is NO_TOKEN:
                     self.hold(outcome)
                     self.refusal, self.paused_until = None, 0.0
-            else:
+            elif current:  # what was given up for lost knows nothing about now
                 self._remember_failure(outcome)
             flight.outcome = outcome
         flight.done.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -51,6 +50,8 @@ class AccessToken:
 
     def _repr_html_(self) -> str:
         """A table for notebooks: times and claims, without the token."""
+        import html  # noqa: PLC0415 - few need it, and loading it takes its time
+
         rows = {
             name: datetime.fromtimestamp(getattr(self, name), UTC).isoformat(" ", "seconds")
             for name in ("obtained_on", "refresh_on", "expires_on")

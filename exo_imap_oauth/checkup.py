@@ -93,7 +93,11 @@ def check_setup(
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     checkup = _Checkup(inbox, token_source, (enterprise_object_id or "").strip(), timeout)
     checkup.ssl_context = ssl_context
-    return SetupReport(inbox.user, tuple(checkup.run()))
+    try:
+        return SetupReport(inbox.user, tuple(checkup.run()))
+    except BaseException:
+        checkup.hang_up()
+        raise
 
 
 class _Finding(NamedTuple):
@@ -122,12 +126,10 @@ class _Checkup:
         self.object_id = object_id
         self.timeout = timeout
         self.patience = 0.9 * timeout  # a step's own report of a timeout says more than ours
-        self.known = {"tenant_id": inbox.tenant_id, "mailbox": inbox.user} | {
-            name: getattr(inbox, name) for name in ("client_id", "token_uri", "scope")
-        }
+        self.known: dict[str, str] = {}
         self.claims: Mapping[str, Any] = {}
         self.telling: dict[str, str] = {}  # the claims that tell why a token is refused
-        self.secrets = {inbox.client_secret, quote_plus(inbox.client_secret)}
+        self.secrets: set[str] = set()
 
     def run(self) -> Generator[Check]:
         """Make all checks, in order."""
@@ -147,6 +149,11 @@ class _Checkup:
             with contextlib.suppress(Exception):  # the report is what counts
                 self._within("LOGOUT", "connection-closed", lambda: leave(self.imap, in_sync=True))
 
+    def hang_up(self) -> None:
+        """Close what Ctrl-C left open."""
+        if "imap" in vars(self):
+            leave(self.imap, in_sync=False)
+
     def _find(self, check: Callable[[_Checkup], _Finding]) -> _Finding:
         """Make one check; its error is a finding, with the user's own values in the advice."""
         try:
@@ -165,6 +172,12 @@ class _Checkup:
     def config(self) -> _Finding:
         inbox = self.inbox
         Login(inbox.user, "token", None).check()
+        if not isinstance(inbox.client_secret, str):
+            raise TypeError(f"client_secret is no string: {type(inbox.client_secret).__name__}")
+        self.secrets = {inbox.client_secret, quote_plus(inbox.client_secret)}
+        self.known = {"tenant_id": inbox.tenant_id, "mailbox": inbox.user} | {
+            name: getattr(inbox, name) for name in ("client_id", "token_uri", "scope")
+        }
         self.folder = folder_argument(inbox.folder)
         source = self.source or inbox.token_source()
         self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
@@ -277,7 +290,7 @@ class _Checkup:
             inbox.open(token="")  # refuses, and says what to do
         self.known |= {"host": inbox.host, "port": str(inbox.port)}
         server = Server(inbox.host, inbox.port, inbox.tls == "starttls")
-        where, context = f"{inbox.host}:{inbox.port}", self.ssl_context or default_context()
+        where, context = f"{inbox.host}:{inbox.port}", self.ssl_context
         self.imap = self._within(
             where, "imap-unreachable", lambda: connect(server, context, self.patience)
         )

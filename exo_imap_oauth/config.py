@@ -132,6 +132,7 @@ class InboxConfig:
         """
         from exo_imap_oauth._login import sealed  # noqa: PLC0415 - loaded on use
         from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same
+        from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - the same
 
         token = None if token is None else sealed(token)  # tracebacks hold frames
         if self.tls not in ("implicit", "starttls", "none"):
@@ -151,7 +152,7 @@ class InboxConfig:
             host=self.host,
             port=self.port,
             starttls=self.tls == "starttls",
-            scope=self.scope,
+            scope=None if isinstance(token, TokenSource) else self.scope,
             **options,
         )
         return self._logged(mailbox, token) if self.debug else mailbox

@@ -40,13 +40,15 @@ class ClientSecret:
         if isinstance(secret, str):
             problem = _problem(secret)
             self.fingerprint = b"value:" + secret.encode(errors="surrogatepass")
-        elif callable(secret):
-            self.fingerprint = b"callable:" + _callable_fingerprint(secret)
-        else:
+        elif not callable(secret):
             problem = TypeError(
                 "client_secret must be a string or a callable that returns one,"
                 f" not {type(secret).__name__}"
             )
+        elif not _is_hashable(secret):
+            problem = TypeError(f"the client_secret callable {type(secret).__name__} has no hash")
+        else:
+            self.fingerprint = b"callable:" + _callable_fingerprint(secret)
         if problem is not None:
             del secret
             raise problem
@@ -82,6 +84,14 @@ def _problem(secret: object) -> ValueError | None:
     if not secret.isprintable() or secret.isspace():
         return ValueError("the client secret holds a line end or another invisible character")
     return None
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 @cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)

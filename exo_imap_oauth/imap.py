@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import imaplib
 import json
+import threading
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from exo_imap_oauth._client import bounded, overridden
@@ -24,7 +25,6 @@ from exo_imap_oauth.errors import (
     ExoImapOAuthError,
     ImapError,
 )
-from exo_imap_oauth.trust import default_context
 from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class OpenOptions(TypedDict, total=False):
 
 _IMPLICIT_TLS_PORT, _STARTTLS_PORT = 993, 143
 _MAX_CHALLENGES = 10
+# How imaplib begins for a BAD, and for a reply that makes no sense; a NO is raised as it is.
+_NO_REFUSAL = ("AUTHENTICATE command error: ", "command: ")
 
 
 def authenticate_xoauth2(
@@ -152,7 +154,9 @@ def open_mailbox(
         port = _STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT
     elif not 0 < port < 1 << 16:
         raise ValueError(f"port must be from 1 to 65535, not {port!r}")
-    if not timeout > 0:
+    if not isinstance(host, str) or not host:
+        raise ValueError(f"host must be the server's name, not {host!r}")
+    if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
     return _mailbox(
         login,
@@ -175,7 +179,7 @@ def _mailbox(
     timeout: float,
 ) -> Generator[imaplib.IMAP4]:
     login.obtain()  # first, since Exchange does not wait long for a silent client
-    imap = connect(server, ssl_context or default_context(), timeout)
+    imap = connect(server, ssl_context, timeout)
     try:
         require_tls(imap, allow_unverified=False)
         _log_in(imap, login)
@@ -240,7 +244,8 @@ class _Conversation:
 def _log_in(imap: imaplib.IMAP4, login: Login) -> None:
     if imap.state != "NONAUTH":
         message = f"the connection to {host_of(imap)} is in the state {imap.state}, not NONAUTH"
-        raise ImapError(message, advice=explain("already-authenticated"))
+        signed_in = imap.state in ("AUTH", "SELECTED")
+        raise ImapError(message, advice=explain("already-authenticated") if signed_in else None)
     if "AUTH=XOAUTH2" not in imap.capabilities:
         offered = " ".join(imap.capabilities)
         raise ImapError(
@@ -301,6 +306,7 @@ def _refusal(
         return typed
     if broken:
         return ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
-    if isinstance(error, binascii.Error) or str(error).startswith(("AUTHENTICATE ", "command: ")):
-        return ImapError(what)  # BAD, or a reply that makes no sense
+    text = str(error)
+    if isinstance(error, binascii.Error) or text.startswith(_NO_REFUSAL):
+        return ImapError(what)
     return AuthenticationRefused(what, challenge=challenge)

@@ -6,11 +6,13 @@ Failures are returned, not raised: a traceback would hold frames that hold the s
 
 from __future__ import annotations
 
+import html
+import json
 import random
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import quote_plus, urljoin, urlsplit
+from urllib.parse import quote_plus, unquote_plus, urljoin, urlsplit
 
 import requests
 from requests.exceptions import ChunkedEncodingError, ContentDecodingError, ReadTimeout
@@ -28,7 +30,7 @@ from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenReq
 from exo_imap_oauth.trust import default_context
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth._token_request import TokenRequest
 
@@ -156,11 +158,19 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
             body += chunk
             if len(body) > _MAX_BODY:
                 raise ContentDecodingError(f"the answer is longer than {_MAX_BODY} bytes")
-            if time.monotonic() > ends_at:
-                raise ReadTimeout(f"the answer was not complete after {timeout:.1f} s")
-    if any(text.encode() in body for s in credential.values() for text in (s, quote_plus(s))):
+        if time.monotonic() > ends_at:  # cut off, which may look like the end of the body
+            raise ReadTimeout(f"the answer was not complete after {timeout:.1f} s")
+    if _echoes(bytes(body), credential.values()):
         body = bytearray(b"(an echo of the request)")  # it may be quoted from here on
     return _Reply(response.status_code, response.headers, bytes(body), sent_at)
+
+
+def _echoes(body: bytes, secrets: Iterable[str]) -> bool:
+    """Whether a body holds one of these, also in the escapes of HTML, URLs or JSON."""
+    text = body.decode(errors="replace")
+    parsed = json.dumps(json_object(body), ensure_ascii=False)
+    told = "\n".join((text, html.unescape(text), unquote_plus(text), parsed))
+    return any(form in told for s in secrets for form in (s, quote_plus(s), json.dumps(s)[1:-1]))
 
 
 # ---- what an answer means --------------------------------------------------------------------
@@ -215,11 +225,12 @@ def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]
     """Anything else: throttling, an outage, a gateway's page."""
     may_heal = _RETRY.is_retry("POST", reply.status)
     said = one_line(str(answer.get("error_description") or answer.get("error") or ""))
-    if not said and "access_token" not in (text := reply.body.decode(errors="replace")):
+    text = reply.body.decode(errors="replace")
+    if not (said or answer) and "access_token" not in text:
         said = one_line(text)
     what = "no usable answer" if may_heal else "an answer that is no token"
     if location := reply.headers.get("Location"):
-        said = f"a redirect to {urlsplit(location).hostname}, which is not followed. {said}"
+        said = f"a redirect to {_host_in(location)}, which is not followed. {said}"
     advice = _advice(request, reply)
     if advice is None and reply.status == requests.codes.too_many_requests:
         advice = explain("throttled")
@@ -286,6 +297,13 @@ def _advice(request: TokenRequest, reply: _Reply) -> Advice | None:
 
 def _host(request: TokenRequest) -> str:
     return urlsplit(request.token_uri).netloc
+
+
+def _host_in(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "somewhere"
+    except ValueError:
+        return "somewhere"
 
 
 def _seconds(value: object) -> float:

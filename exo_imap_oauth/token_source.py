@@ -94,8 +94,13 @@ class TokenSource:
     ) -> None:
         if client_secret is None:
             raise TypeError("a TokenSource needs a client_secret")
-        credential = ClientSecret(client_secret)
-        del client_secret
+        if not isinstance(cloud, Cloud):
+            del client_secret  # tracebacks hold frames
+            raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
+        try:
+            credential = ClientSecret(client_secret)
+        finally:
+            del client_secret  # the same
         self._request = TokenRequest(
             tenant_id=tenant_id,
             client_id=client_id,
@@ -132,6 +137,8 @@ class TokenSource:
 
     @override
     def __repr__(self) -> str:
+        if not hasattr(self, "_request"):  # in a traceback of __init__
+            return object.__repr__(self)
         return (
             f"{type(self).__name__}(tenant_id={self.tenant_id!r}, client_id={self.client_id!r},"
             f" scope={self.scope!r}, token_uri={self.token_uri!r})"
@@ -182,10 +189,12 @@ class TokenSource:
         This reaches all sources of the same identity and the cache.
         """
         slot = self._slot
-        with process_lock:
-            if slot.token.token == token.token:
-                slot.hold(NO_TOKEN)
-        slot.cache.discard(slot.key, token)
+        try:  # the cache first, or a fetch that starts in between would bring it back
+            slot.cache.discard(slot.key, token)
+        finally:
+            with process_lock:
+                if slot.token.token == token.token:
+                    slot.hold(NO_TOKEN)
 
     def _get_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessToken:
         if scopes and scopes != (self.scope,):
@@ -232,7 +241,7 @@ class TokenSource:
         try:
             outcome = self._cached_or_requested(flight)
         except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
-            outcome = TokenError(f"the token cache failed: {type(error).__name__}: {error}")
+            outcome = TokenError(f"getting a token failed: {type(error).__name__}: {error}")
         finally:
             self._slot.land(flight, outcome)
 

@@ -33,7 +33,7 @@ def initial_response(user: str, token: str) -> bytes:
             token; either would let a caller's data forge another field of the message.
     """
     if problem := check_user(user) or _check_token(token):
-        del token
+        del token  # tracebacks hold frames
         raise ValueError(problem)
     return f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
 
@@ -49,6 +49,8 @@ def decode_challenge(challenge: bytes) -> Mapping[str, Any] | None:
 
 def check_user(user: str) -> str | None:
     """What is wrong with a mailbox name, or None."""
+    if not isinstance(user, str):
+        return f"the user must be a string, not {type(user).__name__}"
     if not user:
         return "the user is empty; it is the address of the mailbox to open"
     if _CONTROL_CHARACTER.search(user):
@@ -61,6 +63,8 @@ def check_user(user: str) -> str | None:
 
 
 def _check_token(token: str) -> str | None:
+    if not isinstance(token, str):
+        return f"the access token must be a string, not {type(token).__name__}"
     if not token:
         return "the access token is empty"
     if not _BEARER_TOKEN.fullmatch(token):

@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 from support.proxy import CountingProxy
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
 
 USER = "inbox@contoso.example"
-TOKEN = "eyJhbGciOi.Not-a_real.token~1"
+TOKEN = f"eyJhbGciOi.{'Not-a_real' * 150}.token~1"  # as long as Entra's
 TOKEN_LINE = base64.b64encode(f"user={USER}\x01auth=Bearer {TOKEN}\x01\x01".encode())
 AUTHENTICATE = Step(
     "{tag} AUTHENTICATE XOAUTH2 [A-Za-z0-9+/=]+", "{tag} OK AUTHENTICATE completed."
@@ -463,6 +463,11 @@ def test_an_error_challenge_is_answered_with_an_empty_line_and_kept() -> None:
             "throttled",
         ),
         (
+            [GREETING, capability(), AUTHENTICATE._replace(reply="{tag} NO AUTHENTICATE? No.")],
+            AuthenticationRefused,
+            "AUTHENTICATE? No.",
+        ),
+        (
             [GREETING, capability(), AUTHENTICATE, SELECT._replace(reply="{tag} NO gone"), LOGOUT],
             MailboxNotConnected,
             "NO gone",
@@ -513,6 +518,14 @@ def test_an_unreachable_server_is_named(host: str) -> None:
     assert f"{host}:{port}" in str(raised.value)
     assert raised.value.advice
     assert raised.value.advice.id == "imap-unreachable"
+
+
+def test_a_bundle_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(ConnectionFailed, match=r"/nowhere/ca\.pem") as raised:
+        with open_mailbox(USER, TOKEN, host="127.0.0.1"):
+            pass
+    assert not raised.value.retryable
 
 
 def test_an_untrusted_certificate_is_named(exchange: ReadyExchange) -> None:
@@ -597,6 +610,57 @@ def test_a_second_try_that_fails_otherwise_leaves_the_first_refusal(
 ) -> None:
     with pytest.raises(AuthenticationRefused, match=r"AUTHENTICATE failed\."):
         log_in(Source("one", second), *steps)
+
+
+def test_an_invalidate_that_fails_leaves_the_refusal() -> None:
+    class Broken(Source):
+        def invalidate(self, token: AccessToken) -> None:
+            raise ConnectionError(f"the cache is down, {token!r} stays")
+
+    class Unhashable(Source):
+        __hash__ = None  # type: ignore[assignment] # on purpose
+
+    for source in (Broken("one", "two"), Unhashable("one", "two")):
+        with pytest.raises(AuthenticationRefused):
+            log_in(source, REFUSE)
+
+
+def test_a_scope_that_is_asked_for_goes_before_the_credentials_own() -> None:
+    class Credential(Source):
+        scope = "https://graph.microsoft.com/.default"
+
+        def get_token(self, *scopes: str) -> AccessToken:
+            asked.extend(scopes)
+            return super().get_token(*scopes)
+
+    asked: list[str] = []
+    scope = "https://outlook.office365.us/.default"
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:
+        with opened_scripted(server, Credential(TOKEN), scope=scope):
+            pass
+    assert set(asked) == {scope}
+
+
+def test_an_access_token_of_azure_core_logs_in() -> None:
+    class Foreign(NamedTuple):
+        token: str
+        expires_on: int
+
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:
+        with opened_scripted(server, Foreign(TOKEN, 1)):
+            pass
+
+
+@pytest.mark.parametrize("issued", ["eyJodd", {"token": "eyJodd"}, None])
+def test_a_credential_that_gives_no_token_object_is_named(issued: object) -> None:
+    class Odd:
+        def get_token(self, *_: str) -> object:
+            return issued
+
+    with pytest.raises(TypeError, match="no token with a text") as raised:
+        with open_mailbox(USER, Odd()):  # type: ignore[arg-type] # on purpose
+            pass
+    assert "eyJodd" not in _everything_in(raised.value)
 
 
 def test_a_plain_token_is_tried_once() -> None:
@@ -689,6 +753,10 @@ def test_text_that_would_forge_the_message_is_refused(user: str, token: str, tex
         ({"folder": "a\r\nb"}, ValueError),
         ({"folder": b"INBOX"}, TypeError),
         ({"timeout": 0}, ValueError),
+        ({"timeout": 1e20}, ValueError),
+        ({"port": 0}, ValueError),
+        ({"host": ""}, ValueError),
+        ({"host": None}, ValueError),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: Any, error: type[Exception]) -> None:

@@ -8,7 +8,9 @@ import re
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 import pytest
 import trustme
@@ -238,6 +240,39 @@ def test_headers_that_drip_are_cut_off_and_asked_for_again() -> None:
     assert len(endpoint.forms) == 3
 
 
+def test_a_body_that_drips_is_cut_off_and_asked_for_again() -> None:
+    def drip(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8000\r\n\r\n")
+        while not endpoint.release.wait(0.02):
+            connection.sendall(b" ")
+
+    with TokenEndpoint(drip, token("at last")) as endpoint:
+        assert endpoint.source(timeout=0.2).get_token().token == "at last"
+    assert len(endpoint.forms) == 2
+
+
+def test_the_body_of_a_redirect_is_not_read() -> None:
+    sent = 0
+
+    def endless(connection: ssl.SSLSocket) -> None:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: https://[x\r\n\r\n")
+        while not endpoint.release.is_set():
+            connection.sendall(b"x" * 65536)
+            sent += 65536
+
+    with TokenEndpoint(endless) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable, match="1048576 bytes"):
+            endpoint.source(timeout=5, deadline=5).get_token()
+    assert sent < 20_000_000
+
+
+def test_a_location_that_makes_no_sense_is_no_obstacle() -> None:
+    with TokenEndpoint(http(302, Location="https://[x")) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable, match="a redirect to somewhere"):
+            endpoint.source().get_token()
+
+
 def test_a_retry_after_of_zero_is_no_invitation_to_spin() -> None:
     with TokenEndpoint(http(503, Retry_After="0")) as endpoint:
         with pytest.raises(TokenEndpointUnavailable):
@@ -341,6 +376,43 @@ def test_an_echo_of_the_request_is_not_quoted() -> None:
     assert "echo" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        SECRET,
+        quote_plus(SECRET),
+        SECRET.replace("/", "\\/"),
+        SECRET.replace("+", "\\u002B").replace("&", "\\u0026"),
+    ],
+)
+def test_no_escape_of_json_hides_an_echo(escaped: str) -> None:
+    body = f'{{"error": "x", "error_description": "you sent {escaped}"}}'
+    with TokenEndpoint(http(400, body, json_body=False)) as endpoint:
+        with pytest.raises(TokenError) as raised:
+            endpoint.source().get_token()
+    assert SECRET not in str(raised.value)
+    assert quote_plus(SECRET) not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"client_secret": f"{SECRET}\n"},
+        {"client_secret": SECRET.encode()},
+        {"cloud": "worldwide"},
+        {"timeout": -1},
+        {"token_uri": "http://login.example/token"},
+    ],
+)
+def test_no_frame_of_a_refused_argument_shows_the_secret(arguments: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
+    with pytest.raises((TypeError, ValueError)) as raised:
+        TokenSource(**(good | arguments))
+    report = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    frames = [frame for frame in report.stack if frame.filename != __file__]
+    assert SECRET not in str([frame.locals for frame in frames])
+
+
 def test_a_broken_answer_that_holds_a_token_is_not_quoted() -> None:
     body = '{"access_token": "eyJ.very.secret", "expires_in": '
     with TokenEndpoint(http(200, body, json_body=False)) as endpoint:
@@ -421,17 +493,20 @@ def test_a_context_that_does_not_verify_gets_no_secret(verify_mode: ssl.VerifyMo
         ({"scope": ""}, "scope is empty"),
         ({"timeout": 0}, "timeout must be a positive number of seconds"),
         ({"deadline": float("inf")}, "deadline must be"),
+        ({"deadline": 1e10}, "deadline must be"),
         ({"refresh_margin": -1}, "refresh_margin must be"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object], text: str) -> None:
-    good = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any], text: str) -> None:
+    good: dict[str, Any] = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
     with pytest.raises(ValueError, match=re.escape(text)):
-        TokenSource(**(good | arguments))  # type: ignore[arg-type] # wrong on purpose
+        TokenSource(**(good | arguments))
 
 
-@pytest.mark.parametrize("arguments", [{"client_secret": None}, {"client_secret": 1}, {"scope": 1}])
-def test_arguments_of_a_wrong_type_are_refused(arguments: dict[str, object]) -> None:
-    good = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
+@pytest.mark.parametrize(
+    "arguments", [{"client_secret": None}, {"client_secret": 1}, {"scope": 1}, {"cloud": "china"}]
+)
+def test_arguments_of_a_wrong_type_are_refused(arguments: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
     with pytest.raises(TypeError):
-        TokenSource(**(good | arguments))  # type: ignore[arg-type] # wrong on purpose
+        TokenSource(**(good | arguments))

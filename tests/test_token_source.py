@@ -448,6 +448,30 @@ def test_invalidate_spares_a_token_that_was_replaced_meanwhile() -> None:
         assert len(endpoint.forms) == 2
 
 
+def test_a_fetch_that_starts_within_invalidate_does_not_bring_the_token_back() -> None:
+    class Slow(MemoryTokenCache):
+        def discard(self, key: str, token: AccessToken) -> None:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(source.get_token).result()
+            super().discard(key, token)
+
+    with TokenEndpoint(token("refused"), token("new")) as endpoint:
+        source = endpoint.source(cache=Slow())
+        source.invalidate(source.get_token())
+        assert source.get_token().token == "new"
+
+
+def test_a_lost_fetch_that_fails_late_does_not_overrule_a_later_success() -> None:
+    with TokenEndpoint(token("first"), token("second")) as endpoint:
+        source = endpoint.source()
+        lost = slots.Flight(0.0, forced=False)
+        first = source.get_token()
+        source._slot.land(lost, TokenRequestRejected("late", status=401))
+        source.invalidate(first)
+        assert source.get_token().token == "second"
+        assert source._slot.paused_until == 0.0
+
+
 # ---- caches of users -------------------------------------------------------------------------
 
 
