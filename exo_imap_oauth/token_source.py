@@ -14,7 +14,6 @@ from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._token_request import TokenRequest, token_uri_of
 from exo_imap_oauth._token_slot import NO_TOKEN, PAUSE, Flight, shared_slot
 from exo_imap_oauth.access_token import AccessToken
-from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientSecret
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
@@ -282,6 +281,8 @@ class TokenSource:
         raise copy.copy(outcome or TokenError("nothing"))
 
     def _no_answer(self, what: str) -> TokenEndpointUnavailable:
+        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
+
         return TokenEndpointUnavailable(
             f"{self.token_uri}: {what} for {self._request.deadline:g} s",
             advice=explain("token-endpoint-unreachable", token_uri=self.token_uri),
