@@ -365,7 +365,7 @@ def _close(future: Future[Any]) -> None:
 
 def _span(seconds: float) -> str:
     seconds = abs(seconds)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - s, min
 
 
 _CHECKS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[_Checkup], _Finding]], ...]] = (

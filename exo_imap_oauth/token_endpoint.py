@@ -114,7 +114,7 @@ def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
     answer = json_object(reply.body) or {}
     if reply.status == requests.codes.ok:
         return _token(request, reply, answer)
-    if "error" in answer and 400 <= reply.status < 500 and reply.status != 429:  # noqa: PLR2004
+    if "error" in answer and 400 <= reply.status < 500 and reply.status != 429:  # noqa: PLR2004 - HTTP
         return _rejection(request, reply, answer)
     return _unavailable(request, reply, answer)
 

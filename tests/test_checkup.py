@@ -188,7 +188,7 @@ def _set_up(exchange: LoopbackExchange, stack: contextlib.ExitStack, mistakes: s
         exchange.advance_clock(300)
     other_host = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # trustme also names pyOpenSSL's context, which is not installed.
-    authority().issue_cert("mail.fabrikam.example").configure_cert(other_host)  # pyright: ignore[reportUnknownMemberType]
+    authority().issue_cert("mail.fabrikam.example").configure_cert(other_host)  # pyright: ignore[reportUnknownMemberType] # its types
     stranger = stack.enter_context(TokenEndpoint(b"", context=other_host))
     changes: dict[str, dict[str, Any]] = {
         "secret": {"client_secret": "wrong-secret-of-some-length"},

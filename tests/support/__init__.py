@@ -26,7 +26,7 @@ def server_context() -> ssl.SSLContext:
     """A new server side TLS context with :func:`server_certificate`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # trustme also names pyOpenSSL's context, which is not installed.
-    server_certificate().configure_cert(context)  # pyright: ignore[reportUnknownMemberType]
+    server_certificate().configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # see above
     return context
 
 
