@@ -217,18 +217,6 @@ def test_numbers_may_come_as_strings() -> None:
     assert issued.expires_on == int(issued.obtained_on + 3599)
 
 
-def test_an_endpoint_that_drips_is_given_up_in_time() -> None:
-    def drip(connection: ssl.SSLSocket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        while not endpoint.release.wait(0.05):
-            connection.sendall(b" ")
-
-    with TokenEndpoint(drip) as endpoint:
-        with pytest.raises(TokenEndpointUnavailable) as raised:
-            endpoint.source(timeout=0.3, deadline=0.8).get_token()
-    assert "127.0.0.1" in str(raised.value)
-
-
 def test_headers_that_drip_are_cut_off_and_asked_for_again() -> None:
     def drip(connection: ssl.SSLSocket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
