@@ -146,15 +146,19 @@ class InboxConfig:
             context = options.get("ssl_context")
             token = self.token_source(ssl_context=context)
         options.setdefault("folder", self.folder)
-        mailbox = open_mailbox(
-            self.user,
-            token,
-            host=self.host,
-            port=self.port,
-            starttls=self.tls == "starttls",
-            scope=None if isinstance(token, TokenSource) else self.scope,
-            **options,
-        )
+        try:
+            mailbox = open_mailbox(
+                self.user,
+                token,
+                host=self.host,
+                port=self.port,
+                starttls=self.tls == "starttls",
+                scope=None if isinstance(token, TokenSource) else self.scope,
+                **options,
+            )
+        except (TypeError, ValueError):
+            token = None  # it may be anything, such as another library's dict with the text in it
+            raise
         return self._logged(mailbox, token) if self.debug else mailbox
 
     @contextmanager

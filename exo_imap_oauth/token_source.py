@@ -187,6 +187,10 @@ class TokenSource:
 
         This reaches all sources of the same identity and the cache.
         """
+        if not isinstance(token, AccessToken):
+            kind = type(token).__name__
+            del token  # tracebacks hold frames
+            raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
         slot = self._slot
         try:  # the cache first, or a fetch that starts in between would bring it back
             slot.cache.discard(slot.key, token)

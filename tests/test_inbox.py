@@ -7,7 +7,7 @@ import logging
 import shutil
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -79,6 +79,20 @@ def test_no_token_leaves_without_tls(
     frames = [frame for frame in report.stack if not frame.name.startswith("test_")]
     assert "a secret token" not in str([frame.locals for frame in frames])
     assert exchange.token_requests == ()
+
+
+@pytest.mark.parametrize("token", [b"a secret token", {"access_token": "a secret token"}])
+def test_a_token_of_a_wrong_type_stands_in_no_frame(inbox: InboxConfig, token: Any) -> None:
+    for call in (
+        lambda: inbox.open(token=token),
+        lambda: inbox.token_source().invalidate(token),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        frames = [frame for frame in report.stack if frame.filename != __file__]
+        assert frames
+        assert "a secret token" not in str([frame.locals for frame in frames])
 
 
 # ---- debug -----------------------------------------------------------------------------------
