@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import NamedTuple
 
-from exo_imap_oauth._client import Client, TlsClient
+from exo_imap_oauth._client import Client, TlsClient, bounded_replies
 from exo_imap_oauth._replies import host_of, text_of
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
@@ -40,16 +40,16 @@ def connect(server: Server, ssl_context: ssl.SSLContext | None, timeout: float) 
     try:
         if starttls:
             imap = Client(host, port, timeout)
-            if "STARTTLS" not in imap.capabilities:
-                leave(imap, in_sync=True)
-                raise _insecure(f"{host}:{port} does not offer STARTTLS", "implicit TLS, port 993")
+            _require_starttls(imap, f"{host}:{port}")
             imap.starttls(ssl_context)
         else:
             imap = TlsClient(host, port, ssl_context=ssl_context, timeout=timeout)
         # A line that goes out in two writes would wait for Nagle's algorithm.
         imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         imap.opened()
-    except (imaplib.IMAP4.error, OSError, UnicodeError) as error:  # the host may be no name
+    except InsecureConnectionError:
+        raise
+    except Exception as error:  # imaplib stumbles over senseless replies in many ways
         if imap is not None:
             leave(imap, in_sync=False)
         untrusted = isinstance(error, ssl.SSLCertVerificationError)
@@ -65,6 +65,12 @@ def connect(server: Server, ssl_context: ssl.SSLContext | None, timeout: float) 
             last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
         ) from error
     return imap
+
+
+def _require_starttls(imap: imaplib.IMAP4, where: str) -> None:
+    if "STARTTLS" not in imap.capabilities:
+        leave(imap, in_sync=True)
+        raise _insecure(f"{where} does not offer STARTTLS", "implicit TLS, port 993")
 
 
 def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
@@ -93,9 +99,9 @@ def _insecure(what: str, remedy: str) -> InsecureConnectionError:
 
 
 def leave(imap: imaplib.IMAP4, *, in_sync: bool) -> None:
-    """LOGOUT where the server can follow; else just hang up."""
+    """LOGOUT where the server can follow; else just hang up. It never raises."""
     if in_sync and imap.state != "LOGOUT":
-        with contextlib.suppress(imaplib.IMAP4.error, OSError):
+        with contextlib.suppress(Exception), bounded_replies(imap):
             imap.logout()
             return
     with contextlib.suppress(OSError):

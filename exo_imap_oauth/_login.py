@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECOND_TRY_INTERVAL = 60.0  # s
-_second_tries: TTLCache[object, None] = TTLCache(maxsize=10_000, ttl=_SECOND_TRY_INTERVAL)
+# By the hash of the source, which is that of its identity: to hold a source would hold its secret.
+_second_tries: TTLCache[int, None] = TTLCache(maxsize=10_000, ttl=_SECOND_TRY_INTERVAL)
 
 
 class _HasToken(Protocol):
@@ -111,9 +112,9 @@ class Login:
             return False
         try:
             with process_lock:
-                if source in _second_tries:
+                if hash(source) in _second_tries:
                     return False
-                _second_tries[source] = None
+                _second_tries[hash(source)] = None
             source.invalidate(issued)
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
             logger.debug("no second try: %s: %s", type(error).__name__, error)

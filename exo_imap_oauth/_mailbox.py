@@ -8,8 +8,8 @@ import imaplib
 import re
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._client import bounded, overridden
-from exo_imap_oauth._replies import host_of, is_broken, typed_error, what_it_said
+from exo_imap_oauth._client import bounded_replies
+from exo_imap_oauth._replies import host_of, is_out_of_step, typed_error, what_it_said
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import ConnectionFailed, ImapError, MailboxNotConnected
 
@@ -51,17 +51,17 @@ def _require_ok(typ: str, data: list[Any]) -> None:
 def _mailbox_errors(imap: imaplib.IMAP4, login: Login, folder: str) -> Generator[None]:
     """Raise what goes wrong with the first mailbox command as one of our errors."""
     try:
-        with overridden(imap, "readline", bounded(imap.readline)):
+        with bounded_replies(imap):
             yield
     except imaplib.IMAP4.readonly as error:
         raise ImapError(
             f"the folder {folder} of {login.user} opens read-only; pass readonly=True"
         ) from error
-    except (imaplib.IMAP4.error, OSError) as error:
+    except Exception as error:
         said = what_it_said(error, imap, login.redact)
         what = f"{host_of(imap)} did not open {folder} of {login.user}: {said.reply}"
         typed = typed_error(what, said, "post_auth", **login.known())
-        if typed is None and is_broken(error):
+        if typed is None and is_out_of_step(error):
             typed = ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
         if typed is None:
             typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)

@@ -8,11 +8,15 @@ signal handler either.
 import os
 import threading
 
-process_lock = threading.RLock()
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=process_lock.acquire,
-        after_in_parent=process_lock.release,
-        after_in_child=process_lock.release,
-    )
+def fork_safe_lock() -> threading.RLock:
+    """A new lock for which fork waits."""
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
+    return lock
+
+
+process_lock = fork_safe_lock()

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.advice import Stage
 
+_MAX_TEXT = 4_000  # characters; imaplib reads lines of a megabyte
+_COMMAND_ERROR = re.compile(r"[A-Z]+ command error: (NO|BAD) \[b(['\"])")
+_COMMAND_ABORTED = re.compile(r"command: [A-Z]+ => ")
 _BACKOFF = re.compile(r"Suggested Backoff Time: (\d{1,9}) milliseconds", re.IGNORECASE)
 
 
@@ -78,9 +81,13 @@ def what_it_said(error: Exception, imap: imaplib.IMAP4, redact: Callable[[str], 
 def text_of(error: Exception, redact: Callable[[str], str] = str) -> str:
     """An error's text without imaplib's words around what the server said; one line."""
     text = redact(str(error))  # before it is cut: what is cut is not recognised any more
-    if found := re.search(r"command error: (NO|BAD) \[b(['\"])(.*)\2\]$", text, re.DOTALL):
-        text = f"{found[1]} {found[3]}"
-    text = re.sub(r"^command: [A-Z]+ => ", "", text)
+    text = text[:_MAX_TEXT]
+    if found := _COMMAND_ERROR.match(text):
+        # imaplib puts the repr of a list of bytes into its message.
+        said = text[found.end() :].removesuffix("]").removesuffix(found[2])
+        text = f"{found[1]} {said}"
+    elif found := _COMMAND_ABORTED.match(text):
+        text = text[found.end() :]
     return one_line(text)
 
 
@@ -88,6 +95,11 @@ def is_broken(error: Exception) -> bool:
     """Whether the connection is lost, or out of step with the server's replies."""
     over_long = "got more than " in str(error)  # imaplib stops reading within a line
     return isinstance(error, (imaplib.IMAP4.abort, OSError)) or over_long
+
+
+def is_out_of_step(error: Exception) -> bool:
+    """The same for an error of one command, whatever imaplib stumbled over in the reply."""
+    return is_broken(error) or not isinstance(error, imaplib.IMAP4.error)
 
 
 def host_of(imap: imaplib.IMAP4) -> str:

@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import AccessToken
-from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:
     from exo_imap_oauth.token_cache import TokenCache
@@ -82,41 +82,44 @@ class Slot:
 
     def land(self, flight: Flight, outcome: AccessToken | TokenError) -> None:
         """Take over what a fetch brought, and wake those who wait for it."""
-        with process_lock:
-            current = self.flight is flight
-            if current:
-                self.flight = None
-            if isinstance(outcome, AccessToken):
-                # One that was given up for lost fills a gap, but replaces nothing.
-                if current or self.token is NO_TOKEN:
-                    self.hold(outcome)
-                    self.refusal, self.paused_until = None, 0.0
-            elif current:  # what was given up for lost knows nothing about now
-                self._remember_failure(outcome)
-            flight.outcome = outcome
-        flight.done.set()
+        try:
+            with process_lock:
+                flight.outcome = outcome
+                current = self.flight is flight
+                if current:
+                    self.flight = None
+                if isinstance(outcome, AccessToken):
+                    # A late one is kept only if there is none yet.
+                    if current or self.token is NO_TOKEN:
+                        self.hold(outcome)
+                        self.refusal, self.paused_until = None, 0.0
+                elif current:  # a late failure knows nothing about now
+                    self._remember_failure(outcome)
+        finally:
+            flight.done.set()
 
     def _remember_failure(self, error: TokenError) -> None:
-        if isinstance(error, TokenEndpointUnavailable) and error.retry_after is None:
-            error.retry_after = PAUSE
         now = time.monotonic()
-        _failed[id(self.cache), self.key] = self
+        _kept_after_failure[id(self.cache), self.key] = self
         if isinstance(error, TokenRequestRejected) and not error.retryable:
             self.refusal, self.refused_until = error, now + _REFUSAL_MEMORY
         pause = max(PAUSE, error.retry_after or 0.0)
-        self.paused_until = now + pause * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
-        if time.time() < self.token.expires_on:
-            logger.debug(
-                "refreshing ahead failed, the token held serves until %d, next try in %d s: %s",
-                self.token.expires_on,
+        serves_for = self.token.expires_on - time.time()
+        if serves_for > 0 and now >= self.paused_until:  # one warning a pause
+            logger.warning(
+                "no new access token could be fetched%s; the current one serves for another"
+                " %d min, next try in %.0f s: %s",
+                f" [{error.advice.id}]" if error.advice else "",
+                serves_for // 60,
                 pause,
-                error.args[0],
+                error,
             )
+        self.paused_until = now + pause * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
 
 
 _slots: WeakValueDictionary[tuple[int, str], Slot] = WeakValueDictionary()
 # A program that builds a source for each attempt must not forget its failures at once.
-_failed = TTLCache[tuple[int, str], Slot](maxsize=1_000, ttl=2 * PAUSE)
+_kept_after_failure = TTLCache[tuple[int, str], Slot](maxsize=1_000, ttl=2 * PAUSE)
 
 
 def _renew_slots() -> None:

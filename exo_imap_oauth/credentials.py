@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cached
@@ -32,14 +33,14 @@ class ClientSecret:
     __slots__ = ("_secret", "fingerprint")
 
     fingerprint: bytes
-    """Equal for equal secrets and for equal callables, which are not called for it."""
+    """A digest, equal for equal secrets and for equal callables, which are not called for it."""
 
     def __init__(self, secret: str | Callable[[], str]) -> None:
         self._secret = secret
         problem: Exception | None = None
         if isinstance(secret, str):
             problem = _problem(secret)
-            self.fingerprint = b"value:" + secret.encode(errors="surrogatepass")
+            self.fingerprint = sha256(secret.encode(errors="surrogatepass")).digest()
         elif not callable(secret):
             problem = TypeError(
                 "client_secret must be a string or a callable that returns one,"
@@ -48,7 +49,7 @@ class ClientSecret:
         elif not _is_hashable(secret):
             problem = TypeError(f"the client_secret callable {type(secret).__name__} has no hash")
         else:
-            self.fingerprint = b"callable:" + _callable_fingerprint(secret)
+            self.fingerprint = _callable_fingerprint(secret)
         if problem is not None:
             del secret
             raise problem
@@ -96,4 +97,4 @@ def _is_hashable(value: object) -> bool:
 
 @cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
 def _callable_fingerprint(secret: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
-    return os.urandom(16)
+    return os.urandom(32)  # as long as a digest, and equal to none

@@ -202,12 +202,20 @@ class TokenRequestRejected(TokenError):
 
 
 class TokenEndpointUnavailable(TokenError):
-    """The token endpoint gave no usable answer before the deadline. Always retryable."""
+    """The token endpoint gave no usable answer before the deadline.
+
+    Retryable, unless a person must change something first, such as a certificate or a path.
+    """
 
     def __init__(
-        self, message: str, *, advice: Advice | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        advice: Advice | None = None,
+        retryable: bool = True,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, advice=advice, retryable=True, retry_after=retry_after)
+        super().__init__(message, advice=advice, retryable=retryable, retry_after=retry_after)
 
 
 class InsecureConnectionError(ExoImapOAuthError):

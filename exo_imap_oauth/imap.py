@@ -10,13 +10,13 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from exo_imap_oauth._client import bounded, overridden
+from exo_imap_oauth._client import bounded_replies, overridden
 from exo_imap_oauth._connection import Server, connect, leave, require_tls
 from exo_imap_oauth._json import json_object
 from exo_imap_oauth._logging import logger
 from exo_imap_oauth._login import Login, SupportsGetToken, Token
 from exo_imap_oauth._mailbox import ask_status, folder_argument, select
-from exo_imap_oauth._replies import host_of, is_broken, typed_error, what_it_said
+from exo_imap_oauth._replies import host_of, is_broken, is_out_of_step, typed_error, what_it_said
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import (
@@ -276,11 +276,11 @@ def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
     conversation = _Conversation(login.message(), imap.send)
     try:
         with contextlib.ExitStack() as overrides:
-            overrides.enter_context(overridden(imap, "readline", bounded(imap.readline)))
+            overrides.enter_context(bounded_replies(imap))
             if "SASL-IR" in imap.capabilities:
                 overrides.enter_context(overridden(imap, "send", conversation.send))
             imap.authenticate("XOAUTH2", conversation.respond)
-    except (imaplib.IMAP4.error, OSError, binascii.Error) as error:
+    except Exception as error:  # noqa: BLE001 - imaplib stumbles over replies in many ways
         return _refusal(error, imap, login, conversation.challenge)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise error.with_traceback(None) from None  # the frames below hold the token
@@ -295,7 +295,7 @@ def _refusal(
 ) -> ImapError:
     challenge = json_object(login.redact(json.dumps(challenge)))  # it may echo the token
     said = what_it_said(error, imap, login.redact)
-    broken = is_broken(error)
+    broken = is_out_of_step(error) and not isinstance(error, binascii.Error)
     verb = "broke off while logging" if broken else "refused to log"
     what = f"{host_of(imap)} {verb} in {login.user}: {said.reply}"
     if challenge is not None:

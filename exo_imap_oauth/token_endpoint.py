@@ -28,15 +28,19 @@ from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.advice import Advice, advise, explain
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
 from exo_imap_oauth.trust import default_context
+from exo_imap_oauth.xoauth2 import is_bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth._token_request import TokenRequest
 
-_MAX_BODY = 1 << 20
-_LONGEST_LIFETIME = 10 * 365 * 24 * 3600
+_MAX_BODY = 1_048_576  # bytes
+_MAX_ERROR = 65_536  # bytes of a body that may choose the advice; Entra's errors have about 1,000
+_LONGEST_LIFETIME = 10 * 365 * 24 * 3600  # s; a longer one is a mistake of the endpoint
+_SHORTEST_TRY = 0.1  # s; with less than that left of the deadline, no answer would come in time
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
+_PASSING_FAILURES = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
 # urllib3 is asked to judge what may heal; it must not do the waiting, which has no deadline.
 _RETRY = Retry(allowed_methods=None, status_forcelist=[429, *range(500, 600)])
 
@@ -44,6 +48,7 @@ _RETRY = Retry(allowed_methods=None, status_forcelist=[429, *range(500, 600)])
 class _Outcome(NamedTuple):
     result: AccessToken | TokenError
     may_heal: bool = False
+    is_answer: bool = True  # of the endpoint, not of the network on the way there
 
 
 class _Reply(NamedTuple):
@@ -56,11 +61,15 @@ class _Reply(NamedTuple):
 def request_token(request: TokenRequest) -> AccessToken | TokenError:
     """Ask the token endpoint, again where that may help, until the deadline.
 
+    It never raises.
+
     Returns:
-        The token, or the error for the caller to raise.
+        The token, or the error for the caller to raise: the last answer of the endpoint, since
+        a try that found nobody, or ran out of time, tells less.
     """
     give_up_at = time.monotonic() + request.deadline
     backoff = _FIRST_BACKOFF
+    answer: TokenError | None = None
     while True:
         started = time.monotonic()
         outcome = _exchange(request, min(request.timeout, give_up_at - started))
@@ -74,12 +83,20 @@ def request_token(request: TokenRequest) -> AccessToken | TokenError:
         )
         if isinstance(result, AccessToken) or not outcome.may_heal:
             return result
+        if outcome.is_answer:
+            answer = result
         pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
         pause = max(pause, result.retry_after or 0.0)  # "Retry-After: 0" is no invitation to spin
         backoff = min(2 * backoff, _LONGEST_BACKOFF)
-        if time.monotonic() + pause >= give_up_at:
-            return result
+        if _left(give_up_at) < pause + _SHORTEST_TRY:
+            return answer or result
         time.sleep(pause)
+        if _left(give_up_at) < _SHORTEST_TRY:  # sleep() may come back late
+            return answer or result
+
+
+def _left(give_up_at: float) -> float:
+    return give_up_at - time.monotonic()
 
 
 def server_date(request: TokenRequest) -> str | TokenError:
@@ -104,13 +121,20 @@ def server_date(request: TokenRequest) -> str | TokenError:
 def _exchange(request: TokenRequest, timeout: float) -> _Outcome:
     """One HTTP exchange and what it means."""
     try:
-        reply = _post(request, timeout)
+        return _meaning(request, _post(request, timeout))
     except requests.RequestException as error:
-        return _Outcome(_connection_failure(request, error), _may_heal(error))
+        failure = _connection_failure(request, error)
+        passing = isinstance(error, _PASSING_FAILURES) and failure.retryable
+        return _Outcome(failure, passing, is_answer=False)
     except OSError as error:
         return _Outcome(_no_trust(request, error))
     except TokenError as error:
         return _Outcome(error.with_traceback(None))
+    except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for an outcome
+        return _Outcome(TokenError(f"the token request failed: {type(error).__name__}"))
+
+
+def _meaning(request: TokenRequest, reply: _Reply) -> _Outcome:
     answer = json_object(reply.body) or {}
     if reply.status == requests.codes.ok:
         return _token(request, reply, answer)
@@ -153,6 +177,9 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
     context = request.ssl_context or default_context()
     sent_at, ends_at = time.time(), time.monotonic() + timeout
     with exchange(prepared, context, timeout) as response:
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":  # some urllib3 unpack a few bytes to a gigabyte
+            raise ContentDecodingError("the answer is compressed, which was not asked for")
         body = bytearray()
         for chunk in response.iter_content(8192):
             body += chunk
@@ -181,7 +208,7 @@ def _token(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) -> _
     token = answer.get("access_token")
     lifetime = _seconds(answer.get("expires_in"))
     token_type = str(answer.get("token_type")).lower()
-    if not (isinstance(token, str) and token and lifetime and token_type == "bearer"):
+    if not (is_bearer_token(token) and lifetime and token_type == "bearer"):
         return _unavailable(request, reply, answer)
     expires_on = int(reply.sent_at + lifetime)
     margin = min(request.refresh_margin, lifetime / 2)
@@ -242,6 +269,7 @@ def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]
         TokenEndpointUnavailable(
             f"{_host(request)} gave {what}: HTTP {reply.status}{said and ', '}{said}",
             advice=advice,
+            retryable=may_heal or reply.status == requests.codes.ok,
             retry_after=_retry_after(reply),
         ),
         may_heal,
@@ -255,16 +283,12 @@ def _connection_failure(
     cause = _root_cause(error)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
     advice_id = "certificate-untrusted" if untrusted else "token-endpoint-unreachable"
+    malformed = isinstance(error, ValueError)  # a URL or a proxy that cannot work
     return TokenEndpointUnavailable(
         f"{_host(request)} cannot be reached: {type(cause).__name__}: {one_line(str(cause))}",
         advice=explain(advice_id, **_known(request)),
+        retryable=not (untrusted or malformed),
     )
-
-
-def _may_heal(error: requests.RequestException) -> bool:
-    untrusted = isinstance(_root_cause(error), ssl.SSLCertVerificationError)
-    passing = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
-    return isinstance(error, passing) and not untrusted
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -276,7 +300,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
     advice = explain("certificate-untrusted", **_known(request))
-    return TokenEndpointUnavailable(one_line(str(error)), advice=advice)
+    return TokenEndpointUnavailable(one_line(str(error)), advice=advice, retryable=False)
 
 
 def _known(request: TokenRequest) -> dict[str, str]:
@@ -292,7 +316,7 @@ def _advice(request: TokenRequest, reply: _Reply) -> Advice | None:
     known = _known(request)
     if request.credential.looks_like_guid:
         known["client_secret_format"] = "guid"
-    return advise(reply.body.decode(errors="replace"), stage="token", **known)
+    return advise(reply.body[:_MAX_ERROR].decode(errors="replace"), stage="token", **known)
 
 
 def _host(request: TokenRequest) -> str:
@@ -310,16 +334,17 @@ def _seconds(value: object) -> float:
     """A duration of an answer; Entra's older endpoints send numbers as strings."""
     try:
         seconds = float(value) if isinstance(value, (int, float, str)) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):  # an integer of 400 digits, for example
         return 0.0
     return seconds if 0 < seconds < _LONGEST_LIFETIME else 0.0
 
 
 def _retry_after(reply: _Reply) -> float | None:
     try:
-        return _RETRY.parse_retry_after(reply.headers["Retry-After"])
-    except (KeyError, InvalidHeader, ValueError, OverflowError):  # the year 99999, say
+        seconds = float(_RETRY.parse_retry_after(reply.headers["Retry-After"]))
+    except (KeyError, InvalidHeader, ValueError, OverflowError):  # the year 99999, for example
         return None
+    return seconds if seconds < _LONGEST_LIFETIME else None
 
 
 def _text(value: object) -> str | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
-from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth._process_lock import fork_safe_lock, process_lock
 from exo_imap_oauth._token_request import TokenRequest, token_uri_of
-from exo_imap_oauth._token_slot import NO_TOKEN, PAUSE, Flight, shared_slot
+from exo_imap_oauth._token_slot import NO_TOKEN, Flight, shared_slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientSecret
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
+_LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
 
+_import_lock = fork_safe_lock()
 _time = time.time
 
 
@@ -150,7 +152,7 @@ class TokenSource:
 
     @override
     def __hash__(self) -> int:
-        return hash(self._slot)
+        return hash((id(self._slot.cache), self._slot.key))
 
     @override
     def __reduce__(self) -> str:
@@ -249,7 +251,7 @@ class TokenSource:
             self._slot.land(flight, outcome)
 
     def _cached_or_requested(self, flight: Flight) -> AccessToken | TokenError:
-        with process_lock:  # fork waits for it, and thus never sees a half-imported module
+        with _import_lock:  # fork waits for it, and thus never sees a half-imported module
             from exo_imap_oauth.token_endpoint import request_token  # noqa: PLC0415 - slow
 
         slot, deadline = self._slot, self._request.deadline
@@ -272,7 +274,7 @@ class TokenSource:
 
     def _outcome(self, flight: Flight) -> AccessToken:
         """Wait for a fetch; its token, or a copy of its error for this thread alone."""
-        done = flight.done.wait(self._request.deadline + _GRACE)
+        done = _wait(flight.done, self._request.deadline + _GRACE)
         outcome, held = flight.outcome, self._slot.token
         if isinstance(outcome, AccessToken):
             if outcome is held and outcome.refresh_on <= _time() < outcome.expires_on:
@@ -290,8 +292,15 @@ class TokenSource:
         return TokenEndpointUnavailable(
             f"{self.token_uri}: {what} for {self._request.deadline:g} s",
             advice=explain("token-endpoint-unreachable", token_uri=self.token_uri),
-            retry_after=PAUSE,
         )
+
+
+def _wait(event: threading.Event, seconds: float) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not event.wait(max(0.0, min(give_up_at - time.monotonic(), _LONGEST_WAIT))):
+        if time.monotonic() >= give_up_at:
+            return False
+    return True
 
 
 def _started(thread: threading.Thread) -> bool:

@@ -7,7 +7,7 @@ OAUTHBEARER (RFC 7628 section 3.2.2).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from exo_imap_oauth._json import json_object
 
@@ -62,11 +62,16 @@ def check_user(user: str) -> str | None:
     return None
 
 
+def is_bearer_token(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be sent as a bearer token (RFC 6750 section 2.1)."""
+    return isinstance(value, str) and _BEARER_TOKEN.fullmatch(value) is not None
+
+
 def _check_token(token: str) -> str | None:
     if not isinstance(token, str):
         return f"the access token must be a string, not {type(token).__name__}"
     if not token:
         return "the access token is empty"
-    if not _BEARER_TOKEN.fullmatch(token):
+    if not is_bearer_token(token):
         return "the access token holds characters that no bearer token has (RFC 6750)"
     return None

@@ -181,7 +181,7 @@ def test_tries_end_with_the_deadline_and_the_last_answer() -> None:
         with pytest.raises(TokenEndpointUnavailable) as raised:
             endpoint.source(deadline=1.0).get_token()
     assert "HTTP 502, <html><title>502</title>Bad Gateway" in str(raised.value)
-    assert raised.value.retry_after == 30
+    assert raised.value.retry_after is None
     assert len(endpoint.forms) >= 2
 
 
@@ -223,8 +223,8 @@ def test_headers_that_drip_are_cut_off_and_asked_for_again() -> None:
         while not endpoint.release.wait(0.02):
             connection.sendall(b"x")
 
-    with TokenEndpoint(drip, drip, token("at last")) as endpoint:
-        assert endpoint.source(timeout=0.2).get_token().token == "at last"
+    with TokenEndpoint(drip, drip, token("at.last")) as endpoint:
+        assert endpoint.source(timeout=0.2).get_token().token == "at.last"
     assert len(endpoint.forms) == 3
 
 
@@ -234,8 +234,8 @@ def test_a_body_that_drips_is_cut_off_and_asked_for_again() -> None:
         while not endpoint.release.wait(0.02):
             connection.sendall(b" ")
 
-    with TokenEndpoint(drip, token("at last")) as endpoint:
-        assert endpoint.source(timeout=0.2).get_token().token == "at last"
+    with TokenEndpoint(drip, token("at.last")) as endpoint:
+        assert endpoint.source(timeout=0.2).get_token().token == "at.last"
     assert len(endpoint.forms) == 2
 
 
