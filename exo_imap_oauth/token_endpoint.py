@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _MAX_BODY = 1_048_576  # bytes
 _MAX_ERROR = 65_536  # bytes of a body that may choose the advice; Entra's errors have about 1,000
 _LONGEST_LIFETIME = 10 * 365 * 24 * 3600  # s; a longer one is a mistake of the endpoint
+_LONGEST_PAUSE = 6 * 3600.0  # s, as newer releases of urllib3 bound a Retry-After
 _SHORTEST_TRY = 0.1  # s; with less than that left of the deadline, no answer would come in time
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 8.0
 _PASSING_FAILURES = (requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
@@ -341,10 +342,10 @@ def _seconds(value: object) -> float:
 
 def _retry_after(reply: _Reply) -> float | None:
     try:
-        seconds = float(_RETRY.parse_retry_after(reply.headers["Retry-After"]))
+        seconds = _RETRY.parse_retry_after(reply.headers["Retry-After"])
     except (KeyError, InvalidHeader, ValueError, OverflowError):  # the year 99999, for example
         return None
-    return seconds if seconds < _LONGEST_LIFETIME else None
+    return float(min(seconds, _LONGEST_PAUSE))
 
 
 def _text(value: object) -> str | None:

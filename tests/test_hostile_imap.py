@@ -1,0 +1,159 @@
+"""Servers that send what no server may send: each ends in an error of the tree, in little time."""
+
+from __future__ import annotations
+
+import imaplib
+import time
+from typing import Any
+
+import pytest
+from support.scripted_imap import CLIENT_CLOSES, GREETING, LOGOUT, ScriptedImap, Step, capability
+
+from exo_imap_oauth import authenticate_xoauth2, open_mailbox
+from exo_imap_oauth._replies import text_of
+from exo_imap_oauth._text import one_line
+from exo_imap_oauth.errors import ConnectionFailed
+
+USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
+AUTHENTICATE = "{tag} AUTHENTICATE XOAUTH2 [A-Za-z0-9+/=]+"
+# Where the capabilities are volunteered, no version of imaplib asks for them again.
+LOGGED_IN = Step(AUTHENTICATE, "* CAPABILITY IMAP4rev1\n{tag} OK AUTHENTICATE completed.")
+SELECTED = Step('{tag} SELECT "?INBOX"?', "* 1 EXISTS\n{tag} OK [READ-WRITE] SELECT completed.")
+
+
+def literal(size: str) -> str:
+    return f"* 1 FETCH (BODY[] {{{size}}}"
+
+
+SENSELESS = {
+    "10^12 bytes": literal("1" + "0" * 12),
+    "10^30 bytes": literal("1" + "0" * 30),
+    "10^5000 bytes": literal("1" + "0" * 5000),
+    "not ASCII": "* CAPABILITY \xff\xfe",
+    "no IMAP": "\x00\x01 \x1b[31m garbage",
+    "a megabyte": "* OK " + "'" * 1_000_000,
+}
+
+
+def open_and_leave(server: ScriptedImap) -> None:
+    with open_mailbox(
+        USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context, timeout=5
+    ):
+        pass
+
+
+@pytest.mark.parametrize("nonsense", SENSELESS.values(), ids=SENSELESS)
+@pytest.mark.parametrize("stage", ["greeting", "capability", "AUTHENTICATE", "SELECT"])
+def test_senseless_data_on_the_way_in_is_a_typed_error(stage: str, nonsense: str) -> None:
+    script = {
+        "greeting": [Step(None, nonsense)],
+        "capability": [GREETING, Step("{tag} CAPABILITY", nonsense)],
+        "AUTHENTICATE": [GREETING, capability(), Step(AUTHENTICATE, nonsense)],
+        "SELECT": [
+            GREETING,
+            capability(),
+            LOGGED_IN,
+            Step("{tag} SELECT INBOX", nonsense),
+        ],
+    }[stage]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(ConnectionFailed) as raised:
+            open_and_leave(server)
+    assert isinstance(raised.value, imaplib.IMAP4.abort)
+    assert len(str(raised.value).splitlines()[0]) < 800
+    assert str(raised.value).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("nonsense", SENSELESS.values(), ids=SENSELESS)
+def test_senseless_data_at_the_probe_is_a_typed_error(nonsense: str) -> None:
+    script = [GREETING, capability(), LOGGED_IN, Step("{tag} STATUS .*", nonsense)]
+    with ScriptedImap(script, tls=True) as server:
+        imap = imaplib.IMAP4_SSL(
+            server.host, server.port, ssl_context=server.ssl_context, timeout=5
+        )
+        with pytest.raises(ConnectionFailed):
+            authenticate_xoauth2(imap, USER, TOKEN)
+        imap.shutdown()
+
+
+@pytest.mark.parametrize("nonsense", SENSELESS.values(), ids=SENSELESS)
+def test_senseless_data_at_logout_does_not_spoil_what_was_done(nonsense: str) -> None:
+    script = [GREETING, capability(), LOGGED_IN, SELECTED, Step("{tag} LOGOUT", nonsense)]
+    with ScriptedImap(script, tls=True) as server:
+        open_and_leave(server)
+
+
+def test_a_literal_of_senseless_size_in_the_body_is_an_error_of_imaplib() -> None:
+    script = [
+        GREETING,
+        capability(),
+        LOGGED_IN,
+        SELECTED,
+        Step("{tag} FETCH 1 .*", literal("1" + "0" * 12)),
+        CLIENT_CLOSES,
+    ]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(imaplib.IMAP4.abort, match="1000000000000 bytes"):
+            with open_mailbox(
+                USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context
+            ) as imap:
+                imap.fetch("1", "(BODY[])")
+
+
+def test_a_literal_of_a_mail_passes_in_the_body() -> None:
+    size = 3_000_000
+    mail = b"* 1 FETCH (BODY[] {%d}\r\n" % size + b"x" * size + b")\r\n"
+    script = [
+        GREETING,
+        capability(),
+        LOGGED_IN,
+        SELECTED,
+        Step("{tag} FETCH 1 .*", mail),
+        Step(None, "{tag} OK FETCH completed."),
+        LOGOUT,
+    ]
+    with ScriptedImap(script, tls=True) as server:
+        with open_mailbox(
+            USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context
+        ) as imap:
+            _, data = imap.fetch("1", "(BODY[])")
+    parts: Any = data
+    assert len(parts[0][1]) == size
+
+
+def test_a_plain_greeting_before_starttls_costs_next_to_nothing() -> None:
+    greeting = "* BYE " + "command error: NO [b'" * 40_000
+    with ScriptedImap([Step(None, greeting)]) as server:
+        began = time.thread_time()
+        with pytest.raises(ConnectionFailed):
+            with open_mailbox(
+                USER, TOKEN, host=server.host, port=server.port, starttls=True, timeout=5
+            ):
+                pass
+        assert time.thread_time() - began < 1  # it was 200 s, with all threads frozen
+
+
+@pytest.mark.parametrize(
+    "repeated", ["command error: NO [b'", "command: X => ", "'", '"]', " ", "\x00", "Z"]
+)
+def test_a_servers_text_is_read_in_linear_time(repeated: str) -> None:
+    def cost(length: int) -> float:
+        text = (f"X command error: BAD [b'{repeated * (length // len(repeated))}']")[:length]
+        began = time.thread_time()
+        text_of(imaplib.IMAP4.error(text))
+        one_line(text)
+        return time.thread_time() - began
+
+    assert cost(1_000_000) < 1  # quadratic, the first of them took minutes
+
+
+def test_what_imaplib_puts_around_the_servers_words_is_taken_off() -> None:
+    for said, shown in {
+        "AUTHENTICATE command error: BAD [b'it says \"no\"']": 'BAD it says "no"',
+        'SELECT command error: NO [b"it\'s closed"]': "NO it's closed",
+        "command: LIST => Session invalidated - AccessTokenExpired": (
+            "Session invalidated - AccessTokenExpired"
+        ),
+        "anything else": "anything else",
+    }.items():
+        assert text_of(imaplib.IMAP4.error(said)) == shown
