@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._json import json_object
+from exo_imap_oauth._text import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

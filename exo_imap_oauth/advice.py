@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from exo_imap_oauth._advice_table import PAGES, TABLE, Row, Stage
-from exo_imap_oauth.powershell import is_guid, quote
+from exo_imap_oauth._text import is_guid
+from exo_imap_oauth.powershell import quote
 
 __all__ = ["ADVICE_IDS", "Advice", "Stage", "advise", "explain"]
 

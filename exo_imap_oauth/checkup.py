@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import imaplib
-import re
+import logging
 import socket
 import threading
 import time
@@ -15,13 +14,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote_plus, urljoin
 
-from exo_imap_oauth._connection import Server, connect, leave, require_tls
-from exo_imap_oauth._logging import logger
-from exo_imap_oauth._login import Login
-from exo_imap_oauth._mailbox import folder_argument, select
+from exo_imap_oauth._imap.bearer import Bearer
+from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
+from exo_imap_oauth._imap.mailbox import folder_argument, select
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
-from exo_imap_oauth._text import one_line
+from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line
+from exo_imap_oauth._tokens.endpoint import request_token, server_date
+from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import advise, explain
 from exo_imap_oauth.errors import (
     AuthenticationRefused,
@@ -29,16 +29,14 @@ from exo_imap_oauth.errors import (
     TokenError,
 )
 from exo_imap_oauth.imap import authenticate_xoauth2
-from exo_imap_oauth.powershell import is_guid
-from exo_imap_oauth.token_endpoint import request_token, server_date
-from exo_imap_oauth.trust import default_context
+from exo_imap_oauth.xoauth2 import check_user
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator, Mapping
 
     from exo_imap_oauth._report import Status
-    from exo_imap_oauth._token_request import TokenRequest
+    from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth.access_token import AccessToken
     from exo_imap_oauth.advice import Advice
     from exo_imap_oauth.config import InboxConfig
@@ -46,10 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "SetupReport", "check_setup"]
 
+logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 _ROLE: Final = "IMAP.AccessAsApp"
 _SHORT_LIFE, _CLOCK_TOLERANCE = 600.0, 120.0  # s
-_ECHO: Final = 16  # so many characters of a secret in a row are hidden
 
 
 def check_setup(
@@ -89,10 +88,9 @@ def check_setup(
         Set-up of inbox@contoso.com: 1 failed, 10 passed, 2 skipped
         ...
     """
-    if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
-    checkup = _Checkup(inbox, token_source, (enterprise_object_id or "").strip(), timeout)
-    checkup.ssl_context = ssl_context
+    check_seconds("timeout", timeout)
+    object_id = (enterprise_object_id or "").strip()
+    checkup = _Checkup(inbox, token_source, object_id, ssl_context, timeout)
     try:
         return SetupReport(inbox.user, tuple(checkup.run()))
     except BaseException:
@@ -109,49 +107,54 @@ class _Finding(NamedTuple):
 class _Checkup:
     """The checks, a method each, and what they hand on to later ones."""
 
-    ssl_context: ssl.SSLContext | None
-    request: TokenRequest
-    folder: str  # as an argument of IMAP
-    token: AccessToken | None = None
-    login: Login
-    imap: imaplib.IMAP4
-    clock_lag: float | None = None  # s that this machine's clock is behind the server's
-    took = ""  # how long the last network step was under way
-
     def __init__(
-        self, inbox: InboxConfig, source: TokenSource | None, object_id: str, timeout: float
+        self,
+        inbox: InboxConfig,
+        source: TokenSource | None,
+        object_id: str,
+        ssl_context: ssl.SSLContext | None,
+        timeout: float,
     ) -> None:
         self.inbox = inbox
         self.source = source
         self.object_id = object_id
+        self.ssl_context = ssl_context
         self.timeout = timeout
-        self.patience = 0.9 * timeout  # a step's own report of a timeout says more than ours
-        self.known: dict[str, str] = {}
-        self.claims: Mapping[str, Any] = {}
-        self.telling: dict[str, str] = {}  # the claims that tell why a token is refused
+        self.step_timeout = 0.9 * timeout  # a step's own report of a timeout says more than ours
+        self.known: dict[str, str] = {}  # fills the advice
         self.secrets: set[str] = set()
+        self.took = ""  # how long the last network step was under way
+        # What the checks find; each is set by the check that others name among their needs.
+        self.folder = ""  # as an argument of IMAP
+        self.request: TokenRequest | None = None
+        self.clock_lag: float | None = None  # s that this machine's clock is behind the server's
+        self.token: AccessToken | None = None
+        self.bearer: Bearer | None = None
+        self.claims: Mapping[str, Any] = {}
+        self.refusal_claims: dict[str, str] = {}  # those that tell why a token is refused
+        self.imap: imaplib.IMAP4 | None = None
 
     def run(self) -> Generator[Check]:
         """Make all checks, in order."""
         unmet: set[str] = set()
-        for check_id, title, needs, check in _CHECKS:
-            if missing := [need for need in needs if need in unmet]:
+        for step in _STEPS:
+            if missing := [need for need in step.needs if need in unmet]:
                 finding = _Finding("skipped", f"needs {' and '.join(missing)}, which did not pass")
             else:
-                finding = self._find(check)
+                finding = self._find(step.check)
             status, detail, advice = finding
             if status in {"failed", "skipped"}:
-                unmet.add(check_id)
-            detail = self._clean(detail)
-            logger.debug("inbox %s: %s %s: %s", self.inbox.name, check_id, status, detail)
-            yield Check(check_id, title, status, detail, advice)
-        if "imap" in vars(self):
+                unmet.add(step.id)
+            detail = hide(detail, self.secrets)
+            logger.debug("inbox %s: %s %s: %s", self.inbox.name, step.id, status, detail)
+            yield Check(step.id, step.title, status, detail, advice)
+        if (imap := self.imap) is not None:
             with contextlib.suppress(Exception):  # the report is what counts
-                self._within("LOGOUT", "connection-closed", lambda: leave(self.imap, in_sync=True))
+                self._within("LOGOUT", "connection-closed", lambda: leave(imap, in_sync=True))
 
     def hang_up(self) -> None:
         """Close what Ctrl-C left open."""
-        if "imap" in vars(self):
+        if self.imap is not None:
             leave(self.imap, in_sync=False)
 
     def _find(self, check: Callable[[_Checkup], _Finding]) -> _Finding:
@@ -159,21 +162,22 @@ class _Checkup:
         try:
             return check(self)
         except AuthenticationRefused as error:
-            advice = error.advice and self._refusal(*self.telling)
+            advice = error.advice and self._refusal(*self.refusal_claims)
             return _Finding("failed", str(error.args[0]), advice)
         except ExoImapOAuthError as error:
             advice = error.advice and explain(error.advice.id, **self.known)
             return _Finding("failed", str(error.args[0]), advice)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong belongs into the report
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong belongs in the report
             return _Finding("failed", one_line(f"{type(error).__name__}: {error}"))
 
     # ---- the token ---------------------------------------------------------------------------
 
     def config(self) -> _Finding:
         inbox = self.inbox
-        Login(inbox.user, "token", None).check()
+        if problem := check_user(inbox.user):
+            raise ValueError(problem)
         if not isinstance(inbox.client_secret, str):
-            raise TypeError(f"client_secret is no string: {type(inbox.client_secret).__name__}")
+            raise TypeError(f"client_secret is not a string: {type(inbox.client_secret).__name__}")
         self.secrets = {inbox.client_secret, quote_plus(inbox.client_secret)}
         self.known = {"tenant_id": inbox.tenant_id, "mailbox": inbox.user} | {
             name: getattr(inbox, name) for name in ("client_id", "token_uri", "scope")
@@ -187,11 +191,12 @@ class _Checkup:
         return _Finding("passed", f"{where}, application {self.request.client_id}")
 
     def token_endpoint(self) -> _Finding:
+        assert self.request is not None  # by its needs
         request = self.request = replace(
             self.request,
             ssl_context=self.ssl_context or self.request.ssl_context or default_context(),
-            timeout=min(self.patience, self.request.timeout),
-            deadline=self.patience,
+            timeout=min(self.step_timeout, self.request.timeout),
+            deadline=self.step_timeout,
         )
         uri, began = urljoin(request.token_uri, "/"), time.time()
         date = self._within(uri, "token-endpoint-unreachable", lambda: server_date(request))
@@ -203,16 +208,19 @@ class _Checkup:
         return _Finding("passed", f"{uri} answers over verified TLS{self.took}")
 
     def access_token(self) -> _Finding:
-        uri = self.request.token_uri
-        token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(self.request))
+        request = self.request
+        assert request is not None  # by its needs
+        uri = request.token_uri
+        token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(request))
         if isinstance(token, TokenError):
             raise token
-        self.login = Login(self.inbox.user, token, None)
-        self.login.obtain()
-        self.secrets |= {token.token, base64.b64encode(self.login.message()).decode()}
+        self.bearer = Bearer(self.inbox.user, token, None)
+        self.bearer.obtain()
+        self.secrets |= {*self.bearer.secrets()}
         self.token, self.claims = token, token.claims
-        known = {name: self._clean(value) for name, value in self.login.known().items()}
-        self.telling = {name: known[name] for name in ("aud", "roles", "oid") if name in known}
+        known = {name: hide(value, self.secrets) for name, value in self.bearer.known().items()}
+        names = ("aud", "roles", "oid")
+        self.refusal_claims = {name: known[name] for name in names if name in known}
         # Whatever was given: the object that logs in is the one that needs the mailbox.
         self.known["enterprise_object_id"] = known.get("oid", self.object_id)
         opaque = "" if self.claims else "; it is opaque, so there are no claims to compare"
@@ -221,7 +229,7 @@ class _Checkup:
     def tenant(self) -> _Finding:
         if is_guid(self.inbox.tenant_id):
             return self._compare("tid", self.inbox.tenant_id)
-        return _Finding("skipped", f"configured is no ID, but {self.inbox.tenant_id}")
+        return _Finding("skipped", f"the configuration has no ID, but {self.inbox.tenant_id}")
 
     def application(self) -> _Finding:
         return self._compare("azp" if "azp" in self.claims else "appid", self.inbox.client_id)
@@ -229,8 +237,10 @@ class _Checkup:
     def same_object(self) -> _Finding:
         if self.object_id:
             return self._compare("oid", self.object_id)
-        seen = f"; the token's oid is {self.telling['oid']}" if "oid" in self.telling else ""
-        return _Finding("skipped", one_line(f"no enterprise_object_id was given{seen}"))
+        detail = "no enterprise_object_id was given"
+        if "oid" in self.refusal_claims:
+            detail += f"; the token's oid is {self.refusal_claims['oid']}"
+        return _Finding("skipped", one_line(detail))
 
     def _compare(self, name: str, expected: str) -> _Finding:
         if name not in self.claims:
@@ -242,14 +252,14 @@ class _Checkup:
         return _Finding("failed", f"the token's {name} is {claim}, not {expected}", advice)
 
     def audience(self) -> _Finding:
-        if "aud" not in self.telling:
+        if "aud" not in self.refusal_claims:
             return _Finding("skipped", "the token has no aud")
-        advice, seen = self._refusal("aud"), one_line(f"aud {self.telling['aud']}")
+        advice, seen = self._refusal("aud"), one_line(f"aud {self.refusal_claims['aud']}")
         wrong = advice and advice.id == "audience-wrong"
         return _Finding("failed", seen, advice) if wrong else _Finding("passed", seen)
 
     def role(self) -> _Finding:
-        roles = self.telling["roles"].split()
+        roles = self.refusal_claims["roles"].split()
         seen = one_line(f"roles {', '.join(roles)}") if roles else "the token has no roles"
         if _ROLE not in roles:
             return _Finding("failed", seen, self._refusal("roles"))
@@ -258,26 +268,37 @@ class _Checkup:
         return _Finding("passed", seen)
 
     def lifetime(self) -> _Finding:
-        lag, left = self.clock_lag, None
-        clock = "the server told no time" if lag is None else "the clock is right"
-        if self.token is not None:
-            exp = self.claims.get("exp")
-            expires_on = exp if isinstance(exp, (int, float)) else self.token.expires_on
-            left = expires_on - time.time() - (lag or 0.0)
-            if left <= 0:
-                return _Finding("failed", f"the new token expired {_span(left)} ago")
-        if lag is not None and abs(lag) > _CLOCK_TOLERANCE:
-            off = f"{_span(lag)} {'behind' if lag > 0 else 'ahead'}"
-            return _Finding("warning", f"this machine's clock is {off}", explain("clock-skew"))
-        if left is None:
+        life = self._life_finding()
+        if life.status == "failed":
+            return life
+        return self._clock_finding() or life
+
+    def _life_finding(self) -> _Finding:
+        clock = "the server told no time" if self.clock_lag is None else "the clock is right"
+        if self.token is None:
             return _Finding("skipped", f"there is no token; {clock}")
-        short = ", which is short: no connection lasts longer" if left < _SHORT_LIFE else ""
-        detail = f"the token lives for {_span(left)}{short}; {clock}"
-        return _Finding("warning" if short else "passed", detail)
+        exp = self.claims.get("exp")
+        expires_on = exp if isinstance(exp, (int, float)) else self.token.expires_on
+        left = expires_on - time.time() - (self.clock_lag or 0.0)
+        if left <= 0:
+            return _Finding("failed", f"the new token expired {_span(left)} ago")
+        lives = f"the token lives for {_span(left)}"
+        if left < _SHORT_LIFE:
+            short = "which is short: no connection lasts longer"
+            return _Finding("warning", f"{lives}, {short}; {clock}")
+        return _Finding("passed", f"{lives}; {clock}")
+
+    def _clock_finding(self) -> _Finding | None:
+        lag = self.clock_lag
+        if lag is None or abs(lag) <= _CLOCK_TOLERANCE:
+            return None
+        off = f"{_span(lag)} {'behind' if lag > 0 else 'ahead'}"
+        return _Finding("warning", f"this machine's clock is {off}", explain("clock-skew"))
 
     def _refusal(self, *claims: str) -> Advice | None:
         """Why Exchange refuses a token with these of its claims."""
-        known = self.known | {name: self.telling[name] for name in claims if name in self.telling}
+        found = self.refusal_claims
+        known = self.known | {name: found[name] for name in claims if name in found}
         if self.object_id:
             known["enterprise_object_id"] = self.object_id
         return advise("NO AUTHENTICATE failed.", stage="authenticate", **known)
@@ -292,31 +313,35 @@ class _Checkup:
         server = Server(inbox.host, inbox.port, inbox.tls == "starttls")
         where, context = f"{inbox.host}:{inbox.port}", self.ssl_context
         self.imap = self._within(
-            where, "imap-unreachable", lambda: connect(server, context, self.patience)
+            where, "imap-unreachable", lambda: connect(server, context, self.step_timeout)
         )
         require_tls(self.imap, allow_unverified=False)
         return _Finding("passed", f"{where} answers over verified TLS{self.took}")
 
     def mechanism(self) -> _Finding:
+        assert self.imap is not None  # by its needs
         offered = self.imap.capabilities
         if "AUTH=XOAUTH2" in offered:
             return _Finding("passed", "AUTH=XOAUTH2 is offered")
         return _Finding("failed", one_line(f"AUTH=XOAUTH2 is not offered, but {' '.join(offered)}"))
 
     def authenticate(self) -> _Finding:
-        user, token = self.inbox.user, self.token or ""
+        user, token, imap = self.inbox.user, self.token, self.imap
+        assert token is not None and imap is not None  # noqa: PT018 - by its needs
         self._within(
             f"login of {user}",
             "connection-closed",
-            lambda: authenticate_xoauth2(self.imap, user, token, verify_mailbox=False),
+            lambda: authenticate_xoauth2(imap, user, token, verify_mailbox=False),
         )
         return _Finding("passed", f"logged in as {user}{self.took}")
 
     def mailbox(self) -> _Finding:
+        imap, bearer = self.imap, self.bearer
+        assert imap is not None and bearer is not None  # noqa: PT018 - by its needs
         self._within(
             f"EXAMINE {self.folder}",
             "connection-closed",
-            lambda: select(self.imap, self.login, self.folder, readonly=True),
+            lambda: select(imap, bearer, self.folder, readonly=True),
         )
         return _Finding("passed", f"{self.inbox.folder} opens{self.took}")
 
@@ -337,7 +362,7 @@ class _Checkup:
         try:
             return future.result(self.timeout)
         except TimeoutError:
-            if "imap" in vars(self):  # wake the thread
+            if self.imap is not None:  # wake the thread
                 with contextlib.suppress(OSError):
                     self.imap.sock.shutdown(socket.SHUT_RDWR)
             future.add_done_callback(_close)
@@ -345,16 +370,6 @@ class _Checkup:
             raise ExoImapOAuthError(message, advice=explain(advice_id)) from None
         finally:
             self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
-
-    def _clean(self, text: str) -> str:
-        """The text without what a server may echo of secret and token, be it only a part."""
-        marked = list(text)
-        for secret in self.secrets:
-            run = min(_ECHO, len(secret))
-            for start in range(len(text) - run + 1):
-                if text[start : start + run] in secret:
-                    marked[start : start + run] = "\0" * run
-        return re.sub("\0+", "(hidden)", "".join(marked))
 
 
 def _close(future: Future[Any]) -> None:
@@ -368,18 +383,25 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - s, min
 
 
-_CHECKS: Final[tuple[tuple[str, str, tuple[str, ...], Callable[[_Checkup], _Finding]], ...]] = (
-    ("config", "Configuration", (), _Checkup.config),
-    ("token-endpoint", "Token endpoint", ("config",), _Checkup.token_endpoint),
-    ("token", "Token", ("token-endpoint",), _Checkup.access_token),
-    ("tenant", "Tenant", ("token",), _Checkup.tenant),
-    ("application", "Application", ("token",), _Checkup.application),
-    ("object-id", "Object ID", ("token",), _Checkup.same_object),
-    ("audience", "Audience", ("token",), _Checkup.audience),
-    ("role", "Role", ("audience",), _Checkup.role),
-    ("lifetime", "Lifetime", ("token-endpoint",), _Checkup.lifetime),
-    ("imap-endpoint", "IMAP endpoint", (), _Checkup.imap_endpoint),
-    ("mechanism", "Mechanism", ("imap-endpoint",), _Checkup.mechanism),
-    ("authenticate", "Authenticate", ("token", "mechanism"), _Checkup.authenticate),
-    ("mailbox", "Mailbox", ("authenticate",), _Checkup.mailbox),
+class _Step(NamedTuple):
+    id: str
+    title: str
+    needs: tuple[str, ...]  # checks without which there is nothing to check
+    check: Callable[[_Checkup], _Finding]
+
+
+_STEPS: Final = (
+    _Step("config", "Configuration", (), _Checkup.config),
+    _Step("token-endpoint", "Token endpoint", ("config",), _Checkup.token_endpoint),
+    _Step("token", "Token", ("token-endpoint",), _Checkup.access_token),
+    _Step("tenant", "Tenant", ("token",), _Checkup.tenant),
+    _Step("application", "Application", ("token",), _Checkup.application),
+    _Step("object-id", "Object ID", ("token",), _Checkup.same_object),
+    _Step("audience", "Audience", ("token",), _Checkup.audience),
+    _Step("role", "Role", ("audience",), _Checkup.role),
+    _Step("lifetime", "Lifetime", ("token-endpoint",), _Checkup.lifetime),
+    _Step("imap-endpoint", "IMAP endpoint", (), _Checkup.imap_endpoint),
+    _Step("mechanism", "Mechanism", ("imap-endpoint",), _Checkup.mechanism),
+    _Step("authenticate", "Authenticate", ("token", "mechanism"), _Checkup.authenticate),
+    _Step("mailbox", "Mailbox", ("authenticate",), _Checkup.mailbox),
 )

@@ -5,6 +5,7 @@ Nothing here imports :mod:`imaplib` or requests; opening an inbox does.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -21,7 +22,6 @@ from exo_imap_oauth._cmsbs_inboxes import read_inboxes
 from exo_imap_oauth._cmsbs_keys import PRIMARY, documented
 from exo_imap_oauth._cmsbs_layers import Findings, Layers
 from exo_imap_oauth._cmsbs_layers import Setting as Setting  # noqa: PLC0414 - exported
-from exo_imap_oauth._logging import logger
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414 - exported
 from exo_imap_oauth.errors import ExoImapOAuthError, InsecureConnectionError
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.imap import OpenOptions, Token
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
+
+logger = logging.getLogger(__name__)
 
 _FIELDS = {
     "user": "user",
@@ -130,7 +132,7 @@ class InboxConfig:
         Raises:
             InsecureConnectionError: :attr:`tls` is ``none``; nothing was sent.
         """
-        from exo_imap_oauth._login import sealed  # noqa: PLC0415 - loaded on use
+        from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
         from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same
         from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - the same
 

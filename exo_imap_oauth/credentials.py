@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cached
 
 from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth._text import is_guid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class ClientSecret:
@@ -36,28 +34,20 @@ class ClientSecret:
     """A digest, equal for equal secrets and for equal callables, which are not called for it."""
 
     def __init__(self, secret: str | Callable[[], str]) -> None:
+        problem = _problem_of(secret)
+        if problem is not None:
+            del secret  # raised here and without it, so that no frame of a traceback holds it
+            raise problem
         self._secret = secret
-        problem: Exception | None = None
         if isinstance(secret, str):
-            problem = _problem(secret)
-            self.fingerprint = sha256(secret.encode(errors="surrogatepass")).digest()
-        elif not callable(secret):
-            problem = TypeError(
-                "client_secret must be a string or a callable that returns one,"
-                f" not {type(secret).__name__}"
-            )
-        elif not _is_hashable(secret):
-            problem = TypeError(f"the client_secret callable {type(secret).__name__} has no hash")
+            self.fingerprint = sha256(secret.encode()).digest()
         else:
             self.fingerprint = _callable_fingerprint(secret)
-        if problem is not None:
-            del secret
-            raise problem
 
     @property
     def looks_like_guid(self) -> bool:
         """Whether this is probably the secret's ID from the portal, not its Value."""
-        return isinstance(self._secret, str) and _GUID.fullmatch(self._secret) is not None
+        return isinstance(self._secret, str) and is_guid(self._secret)
 
     def __reduce__(self) -> str:
         raise TypeError("a client secret is not pickled")
@@ -71,13 +61,27 @@ class ClientSecret:
         if isinstance(self._secret, str):
             return {"client_secret": self._secret}
         secret = self._secret()
-        if (problem := _problem(secret)) is not None:
+        if (problem := _problem_of_text(secret)) is not None:
             del secret
             raise problem
         return {"client_secret": secret}
 
 
-def _problem(secret: object) -> ValueError | None:
+def _problem_of(secret: object) -> Exception | None:
+    """Why this can be neither a secret nor a callable that returns one, or None."""
+    if isinstance(secret, str):
+        return _problem_of_text(secret)
+    kind = type(secret).__name__
+    if not callable(secret):
+        return TypeError(
+            f"client_secret must be a string or a callable that returns one, not {kind}"
+        )
+    if not _is_hashable(secret):
+        return TypeError(f"the client_secret callable {kind} has no hash")
+    return None
+
+
+def _problem_of_text(secret: object) -> ValueError | None:
     if not isinstance(secret, str):
         return ValueError(f"the callable returned {type(secret).__name__}, not a client secret")
     if not secret:

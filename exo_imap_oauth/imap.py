@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import imaplib
-import json
-import threading
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from exo_imap_oauth._client import bounded_replies, overridden
-from exo_imap_oauth._connection import Server, connect, leave, require_tls
-from exo_imap_oauth._json import json_object
-from exo_imap_oauth._logging import logger
-from exo_imap_oauth._login import Login, SupportsGetToken, Token
-from exo_imap_oauth._mailbox import ask_status, folder_argument, select
-from exo_imap_oauth._replies import host_of, is_broken, is_out_of_step, typed_error, what_it_said
-from exo_imap_oauth.advice import explain
+from exo_imap_oauth._imap.authenticate import log_in
+from exo_imap_oauth._imap.bearer import Bearer, SupportsGetToken, Token
+from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
+from exo_imap_oauth._imap.mailbox import ask_status, folder_argument, select
+from exo_imap_oauth._imap.replies import host_of, is_broken, reply_behind, typed_error
+from exo_imap_oauth._text import check_seconds
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.errors import (
-    AuthenticationRefused,
-    ConnectionFailed,
-    ExoImapOAuthError,
-    ImapError,
-)
-from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
+from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
 
 
@@ -52,9 +40,7 @@ class OpenOptions(TypedDict, total=False):
 
 
 _IMPLICIT_TLS_PORT, _STARTTLS_PORT = 993, 143
-_MAX_CHALLENGES = 10
-# How imaplib begins for a BAD, and for a reply that makes no sense; a NO is raised as it is.
-_NO_REFUSAL = ("AUTHENTICATE command error: ", "command: ")
+_HIGHEST_PORT = 65_535
 
 
 def authenticate_xoauth2(
@@ -93,13 +79,13 @@ def authenticate_xoauth2(
         TokenError: The source got no token.
         ValueError: ``user`` or ``token`` holds characters that would forge the message.
     """
-    login = Login(user, token, scope)
+    bearer = Bearer(user, token, scope)
     del token
-    login.check()
+    bearer.check()
     require_tls(imap, allow_unverified=allow_unverified_tls)
-    _log_in(imap, login)
+    log_in(imap, bearer)
     if verify_mailbox:
-        ask_status(imap, login)
+        ask_status(imap, bearer)
 
 
 def open_mailbox(
@@ -147,19 +133,18 @@ def open_mailbox(
         >>> with open_mailbox("inbox@contoso.com", source) as imap:  # doctest: +SKIP
         ...     _, numbers = imap.search(None, "UNSEEN")
     """
-    login = Login(user, token, scope)
+    bearer = Bearer(user, token, scope)
     del token
-    login.check()
+    bearer.check()
     if port is None:
         port = _STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT
-    elif not 0 < port < 1 << 16:
-        raise ValueError(f"port must be from 1 to 65535, not {port!r}")
+    elif not 0 < port <= _HIGHEST_PORT:
+        raise ValueError(f"port must be from 1 to {_HIGHEST_PORT}, not {port!r}")
     if not isinstance(host, str) or not host:
         raise ValueError(f"host must be the server's name, not {host!r}")
-    if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    check_seconds("timeout", timeout)
     return _mailbox(
-        login,
+        bearer,
         Server(host, port, starttls),
         folder_argument(folder),
         readonly=readonly,
@@ -170,7 +155,7 @@ def open_mailbox(
 
 @contextlib.contextmanager
 def _mailbox(
-    login: Login,
+    bearer: Bearer,
     server: Server,
     folder: str,
     *,
@@ -178,135 +163,35 @@ def _mailbox(
     ssl_context: ssl.SSLContext | None,
     timeout: float,
 ) -> Generator[imaplib.IMAP4]:
-    login.obtain()  # first, since Exchange does not wait long for a silent client
+    bearer.obtain()  # first, since Exchange does not wait long for a silent client
     imap = connect(server, ssl_context, timeout)
     try:
         require_tls(imap, allow_unverified=False)
-        _log_in(imap, login)
-        select(imap, login, folder, readonly=readonly)
+        log_in(imap, bearer)
+        select(imap, bearer, folder, readonly=readonly)
         yield imap
     except BaseException as error:
-        ordinary = isinstance(error, Exception) and not is_broken(error)
-        outstanding = None in imap.tagged_commands.values()  # a reply not read yet
-        leave(imap, in_sync=ordinary and not outstanding)
-        if (typed := _typed_body_error(error, imap, login)) is None:
+        leave(imap, in_sync=_can_log_out(imap, error))
+        if (typed := _typed_body_error(error, imap, bearer)) is None:
             raise
         raise typed from error
     leave(imap, in_sync=True)
 
 
-def _typed_body_error(error: BaseException, imap: imaplib.IMAP4, login: Login) -> ImapError | None:
+def _can_log_out(imap: imaplib.IMAP4, error: BaseException) -> bool:
+    """Whether LOGOUT would be understood, and its reply be read, after this error."""
+    if not isinstance(error, Exception) or is_broken(error):
+        return False
+    reply_outstanding = None in imap.tagged_commands.values()
+    return not reply_outstanding
+
+
+def _typed_body_error(
+    error: BaseException, imap: imaplib.IMAP4, bearer: Bearer
+) -> ImapError | None:
     """Ours for an error of imaplib whose text is known, else None."""
     if isinstance(error, ExoImapOAuthError) or not isinstance(error, imaplib.IMAP4.error):
         return None
-    said = what_it_said(error, imap, login.redact)
-    what = f"{host_of(imap)} ended the work on {login.user}: {said.reply}"
-    return typed_error(what, said, "runtime", **login.known())
-
-
-# ---- AUTHENTICATE ----------------------------------------------------------------------------
-
-
-class _Conversation:
-    """The client's side of one AUTHENTICATE command."""
-
-    __slots__ = ("_challenges", "_message", "_send", "challenge")
-
-    def __init__(self, message: bytes, send: Callable[[bytes], None]) -> None:
-        self._message: bytes | None = message
-        self._send = send
-        self._challenges = 0
-        self.challenge: Mapping[str, Any] | None = None
-
-    def send(self, data: bytes) -> None:
-        """Stand in for ``imap.send``: put the initial response behind the command.
-
-        imaplib itself can send none; given as an argument, it would stay in its debug buffer.
-        """
-        if self._message is not None and data.endswith(b" AUTHENTICATE XOAUTH2\r\n"):
-            data = data[:-2] + b" " + base64.b64encode(self._message) + b"\r\n"
-            self._message = None
-        self._send(data)
-
-    def respond(self, challenge: bytes) -> bytes:
-        """Answer a challenge: once with the message, then with an empty line."""
-        if self._message is not None:
-            message, self._message = self._message, None
-            return message
-        self.challenge = decode_challenge(challenge)
-        self._challenges += 1
-        if self._challenges > _MAX_CHALLENGES:
-            text = f"more than {_MAX_CHALLENGES} challenges"
-            raise imaplib.IMAP4.abort(text)
-        return AFTER_ERROR_CHALLENGE
-
-
-def _log_in(imap: imaplib.IMAP4, login: Login) -> None:
-    if imap.state != "NONAUTH":
-        message = f"the connection to {host_of(imap)} is in the state {imap.state}, not NONAUTH"
-        signed_in = imap.state in ("AUTH", "SELECTED")
-        raise ImapError(message, advice=explain("already-authenticated") if signed_in else None)
-    if "AUTH=XOAUTH2" not in imap.capabilities:
-        offered = " ".join(imap.capabilities)
-        raise ImapError(
-            f"{host_of(imap)} does not offer AUTH=XOAUTH2, but {offered}; no token was sent"
-        )
-    login.obtain()
-    refusal = _authenticate(imap, login)
-    if isinstance(refusal, AuthenticationRefused) and login.renew():
-        second: Exception | None
-        try:
-            login.obtain()
-            second = _authenticate(imap, login)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
-            second = error
-        logger.debug("second try with a new token: %s", "refused" if second else "logged in")
-        if second is None or isinstance(second, AuthenticationRefused):
-            refusal = second
-    if refusal is not None:
-        raise refusal
-    logger.debug("logged in at %s as %s", host_of(imap), login.user)
-
-
-def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
-    """One AUTHENTICATE command; None if it succeeded.
-
-    The error is returned, not raised, since imaplib's frames hold the token.
-    """
-    conversation = _Conversation(login.message(), imap.send)
-    try:
-        with contextlib.ExitStack() as overrides:
-            overrides.enter_context(bounded_replies(imap))
-            if "SASL-IR" in imap.capabilities:
-                overrides.enter_context(overridden(imap, "send", conversation.send))
-            imap.authenticate("XOAUTH2", conversation.respond)
-    except Exception as error:  # noqa: BLE001 - imaplib stumbles over replies in many ways
-        return _refusal(error, imap, login, conversation.challenge)
-    except BaseException as error:  # noqa: BLE001 - it is raised again
-        raise error.with_traceback(None) from None  # the frames below hold the token
-    return None
-
-
-def _refusal(
-    error: Exception,
-    imap: imaplib.IMAP4,
-    login: Login,
-    challenge: Mapping[str, Any] | None,
-) -> ImapError:
-    challenge = json_object(login.redact(json.dumps(challenge)))  # it may echo the token
-    said = what_it_said(error, imap, login.redact)
-    broken = is_out_of_step(error) and not isinstance(error, binascii.Error)
-    verb = "broke off while logging" if broken else "refused to log"
-    what = f"{host_of(imap)} {verb} in {login.user}: {said.reply}"
-    if challenge is not None:
-        what += f" (challenge: {json.dumps(challenge)})"
-    if (typed := typed_error(what, said, "authenticate", **login.known())) is not None:
-        if isinstance(typed, AuthenticationRefused):
-            typed.challenge = challenge
-        return typed
-    if broken:
-        return ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
-    text = str(error)
-    if isinstance(error, binascii.Error) or text.startswith(_NO_REFUSAL):
-        return ImapError(what)
-    return AuthenticationRefused(what, challenge=challenge)
+    reply = reply_behind(error, imap, bearer.secrets())
+    what = f"{host_of(imap)} ended the work on {bearer.user}: {reply.text}"
+    return typed_error(what, reply, "runtime", **bearer.known())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Each of these ends a single-quoted string, and two in a row stand for one: ' and its
 # typographic forms, see about_Quoting_Rules and the language specification, section 2.3.5.2.
 _SINGLE_QUOTES: Final = re.compile("(['\u2018\u2019\u201a\u201b])")
-_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 section 3.2.3
@@ -76,11 +77,6 @@ def quote(value: str) -> str:
     return "'" + _SINGLE_QUOTES.sub(r"\1\1", value) + "'"
 
 
-def is_guid(value: str) -> bool:
-    """Tell whether a value has the form of an ID: 32 hexadecimal digits in five groups."""
-    return _GUID.fullmatch(value) is not None
-
-
 def exchange_setup_script(
     *,
     tenant_id: str,
@@ -113,21 +109,25 @@ def exchange_setup_script(
     if isinstance(mailboxes, str | bytes):
         raise TypeError("mailboxes is one string; give a list of addresses")
     addresses = list(dict.fromkeys(mailboxes))
-    checks = {
-        "mailboxes is empty": addresses,
-        f"tenant_id {tenant_id!r} is neither an ID nor a domain": is_guid(tenant_id)
-        or _DOMAIN.fullmatch(tenant_id),
-        f"client_id {client_id!r} is not an ID": is_guid(client_id),
-        f"enterprise_object_id {enterprise_object_id!r} is not an ID": is_guid(
-            enterprise_object_id
-        ),
-        "client_id and enterprise_object_id are the same, which they never are in Entra": (
-            client_id.lower() != enterprise_object_id.lower()
-        ),
-        "display_name is empty": display_name is None or display_name.strip(),
-    } | {f"{each!r} is not a mailbox address": _ADDRESS.fullmatch(each) for each in addresses}
-    if wrong := [problem for problem, fine in checks.items() if not fine]:
-        raise ValueError("; ".join(wrong))
+    problems: list[str] = []
+    if not addresses:
+        problems.append("mailboxes is empty")
+    if not (is_guid(tenant_id) or _DOMAIN.fullmatch(tenant_id)):
+        problems.append(f"tenant_id {tenant_id!r} is neither an ID nor a domain")
+    if not is_guid(client_id):
+        problems.append(f"client_id {client_id!r} is not an ID")
+    if not is_guid(enterprise_object_id):
+        problems.append(f"enterprise_object_id {enterprise_object_id!r} is not an ID")
+    if client_id.lower() == enterprise_object_id.lower():
+        problems.append(
+            "client_id and enterprise_object_id are the same, which they never are in Entra"
+        )
+    if display_name is not None and not display_name.strip():
+        problems.append("display_name is empty")
+    wrong = [address for address in addresses if not _ADDRESS.fullmatch(address)]
+    problems += (f"{address!r} is not a mailbox address" for address in wrong)
+    if problems:
+        raise ValueError("; ".join(problems))
     return _SCRIPT.format(
         tenant_id=quote(tenant_id),
         client_id=quote(client_id),

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import _thread
-import copy
-import threading
-import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
-from exo_imap_oauth._process_lock import fork_safe_lock, process_lock
-from exo_imap_oauth._token_request import TokenRequest, token_uri_of
-from exo_imap_oauth._token_slot import NO_TOKEN, Flight, shared_slot
+from exo_imap_oauth._tokens.fetch import get_token
+from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
+from exo_imap_oauth._tokens.slot import shared_slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientSecret
-from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
 from exo_imap_oauth.token_cache import TokenCache, default_cache
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-_GRACE = 0.1  # s for a fetch that met its deadline to say what happened
-_LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
-_LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
-
-_import_lock = fork_safe_lock()
-_time = time.time
 
 
 class TokenSourceOptions(TypedDict, total=False):
@@ -179,10 +168,15 @@ class TokenSource:
             TokenError: The client secret or the cache raised something.
             ValueError: Another scope than this source's.
         """
-        token, fresh_until = self._slot.held
-        if _time() < fresh_until and not scopes and not kwargs:
+        token, fresh_until, now = self._slot.held
+        if now() < fresh_until and not scopes and not kwargs:
             return token
-        return self._get_token(scopes, kwargs)
+        if scopes and scopes != (self.scope,):
+            asked = " ".join(scopes)
+            raise ValueError(f"this source is for the scope {self.scope!r}, not {asked!r}")
+        if unknown := kwargs.keys() - _PROTOCOL_KEYWORDS:
+            raise TypeError(f"get_token() got unexpected keywords: {', '.join(sorted(unknown))}")
+        return get_token(self._slot, self._request, forced=kwargs.get("claims") is not None)
 
     def invalidate(self, token: AccessToken) -> None:
         """Forget ``token`` because a server refused it, but only if it is still the one held.
@@ -193,119 +187,4 @@ class TokenSource:
             kind = type(token).__name__
             del token  # tracebacks hold frames
             raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
-        slot = self._slot
-        try:  # the cache first, or a fetch that starts in between would bring it back
-            slot.cache.discard(slot.key, token)
-        finally:
-            with process_lock:
-                if slot.token.token == token.token:
-                    slot.hold(NO_TOKEN)
-
-    def _get_token(self, scopes: tuple[str, ...], options: dict[str, Any]) -> AccessToken:
-        if scopes and scopes != (self.scope,):
-            asked = " ".join(scopes)
-            raise ValueError(f"this source is for the scope {self.scope!r}, not {asked!r}")
-        if unknown := options.keys() - _PROTOCOL_KEYWORDS:
-            raise TypeError(f"get_token() got unexpected keywords: {', '.join(sorted(unknown))}")
-        forced = options.get("claims") is not None
-        slot = self._slot
-        with process_lock:
-            token, now, ticks = slot.token, _time(), time.monotonic()
-            held = not forced and now < token.expires_on
-            flight = slot.flight_to_join(ticks, forced=forced)
-            if held and (now < token.refresh_on or flight or ticks < slot.paused_until):
-                return token
-            if not (held or forced) and slot.refusal is not None and ticks < slot.refused_until:
-                raise copy.copy(slot.refusal)
-            if starts := flight is None:
-                flight = slot.flight = Flight(ticks + self._request.deadline, forced=forced)
-        if starts:
-            self._launch(flight, may_wait=not held)
-        return token if held else self._outcome(flight)
-
-    def _launch(self, flight: Flight, *, may_wait: bool) -> None:
-        """Fetch in a thread of its own; where none can start, here, or not at all."""
-        thread = threading.Thread(
-            target=self._fetch, args=(flight,), name="exo_imap_oauth-token", daemon=True
-        )
-        if may_wait:
-            if not _started(thread):
-                self._fetch(flight)
-            return
-        try:  # Thread.start() waits for its thread, for which a caller with a token need not
-            _thread.start_new_thread(self._start_or_land, (thread, flight))
-        except RuntimeError:
-            self._slot.land(flight, TokenError("no thread can be started"))
-
-    def _start_or_land(self, thread: threading.Thread, flight: Flight) -> None:
-        if not _started(thread):
-            self._slot.land(flight, TokenError("no thread can be started"))
-
-    def _fetch(self, flight: Flight) -> None:
-        outcome: AccessToken | TokenError = TokenError("the token request was interrupted")
-        try:
-            outcome = self._cached_or_requested(flight)
-        except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
-            outcome = TokenError(f"getting a token failed: {type(error).__name__}: {error}")
-        finally:
-            self._slot.land(flight, outcome)
-
-    def _cached_or_requested(self, flight: Flight) -> AccessToken | TokenError:
-        with _import_lock:  # fork waits for it, and thus never sees a half-imported module
-            from exo_imap_oauth.token_endpoint import request_token  # noqa: PLC0415 - slow
-
-        slot, deadline = self._slot, self._request.deadline
-        give_up_at = time.monotonic() + deadline
-        while True:
-            with slot.cache.lock(slot.key, deadline) as ours:
-                token = None if flight.forced else slot.cache.get(slot.key)
-                # A valid token that the sources do not hold yet serves while the next is fetched.
-                use_up = not ours or (token and token.token != slot.token.token)
-                if token and _time() < (token.expires_on if use_up else token.refresh_on):
-                    return token
-                if ours:
-                    result = request_token(self._request)
-                    if isinstance(result, AccessToken):
-                        slot.cache.set(slot.key, result)
-                    return result
-            if time.monotonic() + _LOOK_AGAIN > give_up_at:
-                return self._no_answer("another process has been fetching the token")
-            time.sleep(_LOOK_AGAIN)
-
-    def _outcome(self, flight: Flight) -> AccessToken:
-        """Wait for a fetch; its token, or a copy of its error for this thread alone."""
-        done = _wait(flight.done, self._request.deadline + _GRACE)
-        outcome, held = flight.outcome, self._slot.token
-        if isinstance(outcome, AccessToken):
-            if outcome is held and outcome.refresh_on <= _time() < outcome.expires_on:
-                return self._get_token((), {})  # it is a cached one: have the next fetched ahead
-            return outcome
-        if not flight.forced and _time() < held.expires_on:
-            return held  # of a later fetch, that replaced a lost one
-        if not done:
-            raise self._no_answer("no answer")
-        raise copy.copy(outcome or TokenError("nothing"))
-
-    def _no_answer(self, what: str) -> TokenEndpointUnavailable:
-        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
-
-        return TokenEndpointUnavailable(
-            f"{self.token_uri}: {what} for {self._request.deadline:g} s",
-            advice=explain("token-endpoint-unreachable", token_uri=self.token_uri),
-        )
-
-
-def _wait(event: threading.Event, seconds: float) -> bool:
-    give_up_at = time.monotonic() + seconds
-    while not event.wait(max(0.0, min(give_up_at - time.monotonic(), _LONGEST_WAIT))):
-        if time.monotonic() >= give_up_at:
-            return False
-    return True
-
-
-def _started(thread: threading.Thread) -> bool:
-    try:
-        thread.start()
-    except RuntimeError:
-        return False
-    return True
+        self._slot.invalidate(token)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from exo_imap_oauth._json import json_object
+from exo_imap_oauth._text import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ import trustme
 from support import authority
 
 from exo_imap_oauth import AccessToken, Cloud
-from exo_imap_oauth.trust import default_context
+from exo_imap_oauth._trust import default_context
 
 if TYPE_CHECKING:
     from pathlib import Path

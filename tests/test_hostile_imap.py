@@ -10,7 +10,7 @@ import pytest
 from support.scripted_imap import CLIENT_CLOSES, GREETING, LOGOUT, ScriptedImap, Step, capability
 
 from exo_imap_oauth import authenticate_xoauth2, open_mailbox
-from exo_imap_oauth._replies import text_of
+from exo_imap_oauth._imap.replies import text_of
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.errors import ConnectionFailed
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.token_endpoint import TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth import token_endpoint
+from exo_imap_oauth._tokens import endpoint as token_endpoint
+from exo_imap_oauth._tokens.endpoint import request_token
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
-from exo_imap_oauth.token_endpoint import request_token
 
 if TYPE_CHECKING:
-    from exo_imap_oauth._token_request import TokenRequest
+    from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth.access_token import AccessToken
 
 
@@ -120,7 +120,7 @@ def test_a_fetch_lands_even_if_taking_note_of_its_failure_fails(
     def broken(*_: object) -> None:
         raise OverflowError
 
-    monkeypatch.setattr("exo_imap_oauth._token_slot.random.uniform", broken)
+    monkeypatch.setattr("exo_imap_oauth._tokens.slot.random.uniform", broken)
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)
     with TokenEndpoint(rejected()) as endpoint:
         source = endpoint.source()

@@ -14,7 +14,8 @@ import pytest
 from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
 
 import exo_imap_oauth
-from exo_imap_oauth import token_source
+from exo_imap_oauth import TokenSource
+from exo_imap_oauth._tokens import fetch
 from exo_imap_oauth.errors import TokenEndpointUnavailable
 
 ROOT = Path(exo_imap_oauth.__file__).parents[1]
@@ -25,7 +26,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def wait_until_landed(source: token_source.TokenSource) -> None:
+def wait_until_landed(source: TokenSource) -> None:
     limit = time.monotonic() + 10
     while source._slot.flight is not None:
         assert time.monotonic() < limit
@@ -53,7 +54,7 @@ def test_a_secret_that_expires_while_its_token_lives_is_warned_of_once_a_pause(
     assert SECRET not in warning
 
 
-def begin_window(source: token_source.TokenSource) -> None:
+def begin_window(source: TokenSource) -> None:
     """Have the time come to fetch the next token."""
     slot = source._slot
     due = replace(slot.token, refresh_on=int(slot.token.obtained_on) - 1)
@@ -133,5 +134,5 @@ def test_waiting_for_an_answer_is_done_in_short_waits() -> None:
             return self.is_set()
 
     event = Recording()
-    assert token_source._wait(event, 3600.0)  # a long one was seen to swallow Ctrl-C
+    assert fetch._wait(event, 3600.0)  # a long one was seen to swallow Ctrl-C
     assert all(wait is not None and wait <= 1.0 for wait in event.waits)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth import _token_slot as slots
 from exo_imap_oauth import token_source as module
+from exo_imap_oauth._tokens import slot as slots
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import (
     TokenEndpointUnavailable,
@@ -170,7 +170,7 @@ def test_a_flight_that_hangs_beyond_its_deadline_is_replaced(
 ) -> None:
     hanging = threading.Event()
     release = threading.Event()
-    from exo_imap_oauth import token_endpoint
+    from exo_imap_oauth._tokens import endpoint as token_endpoint
 
     real = token_endpoint.request_token
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
 import threading
 from typing import TYPE_CHECKING, TypeVar
-
-from exo_imap_oauth._logging import logger
 
 if TYPE_CHECKING:
     import ssl
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     ChooseTls = Callable[[], ssl.SSLContext | None]
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _LINE_LIMIT = 1024 * 1024
@@ -140,7 +141,7 @@ class LoopThread:
             await writer.wait_closed()
         except OSError as error:
             logger.debug("loopback: a connection broke: %s", error)
-        except Exception:  # noqa: BLE001 - one connection's failure must not end the others
+        except Exception:
             logger.exception("loopback: a connection failed")
         finally:
             transport.abort()

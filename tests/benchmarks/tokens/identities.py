@@ -17,7 +17,7 @@ from exo_imap_oauth.token_cache import MemoryTokenCache
 from exo_imap_oauth.token_source import TokenSource
 
 if TYPE_CHECKING:
-    from exo_imap_oauth._token_request import TokenRequest
+    from exo_imap_oauth._tokens.request import TokenRequest
 
 CREATED = 100_000
 MAXIMUM = 10_000  # the default of MemoryTokenCache
@@ -44,7 +44,7 @@ def _create_and_drop(tenant: str, cache: MemoryTokenCache) -> None:
 
 def main() -> None:
     """Print one JSON object."""
-    from exo_imap_oauth import token_endpoint
+    from exo_imap_oauth._tokens import endpoint as token_endpoint
 
     stand_in: Any = _answer
     token_endpoint.request_token = stand_in

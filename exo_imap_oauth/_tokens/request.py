@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from exo_imap_oauth._text import check_seconds
 from exo_imap_oauth.errors import InsecureConnectionError
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class TokenRequest:
         _check_token_uri(self.token_uri)
         _check_trust(self.ssl_context)
         for name in ("timeout", "deadline"):
-            _check_seconds(name, getattr(self, name), above=0.0)
-        _check_seconds("refresh_margin", self.refresh_margin, above=-1.0)
+            check_seconds(name, getattr(self, name))
+        check_seconds("refresh_margin", self.refresh_margin, may_be_zero=True)
 
     @property
     def cache_key(self) -> str:
@@ -111,8 +111,3 @@ def _check_trust(context: ssl.SSLContext | None) -> None:
             "the ssl_context does not verify certificate and host name, so that the client secret"
             " might go to anybody. Use: ssl_context=ssl.create_default_context()"
         )
-
-
-def _check_seconds(name: str, value: float, *, above: float) -> None:
-    if not above < value <= threading.TIMEOUT_MAX:
-        raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")

@@ -1,15 +1,15 @@
-"""Who logs in: a user, and a token in any of the forms that applications hold."""
+"""Who bears what token: a user, and a token in any of the forms that applications hold."""
 
 from __future__ import annotations
 
 import base64
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
 
-from exo_imap_oauth._logging import logger
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
@@ -17,6 +17,8 @@ from exo_imap_oauth.xoauth2 import check_user, initial_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
 
 _SECOND_TRY_INTERVAL = 60.0  # s
 # By the hash of the source, which is that of its identity: to hold a source would hold its secret.
@@ -45,7 +47,7 @@ Token = str | AccessToken | SupportsGetToken
 """What can log in: a token's text, an :class:`AccessToken`, or what gives one."""
 
 
-class Login:
+class Bearer:
     """A user and a token, kept out of the local variables that a traceback shows."""
 
     __slots__ = ("_began", "_issued", "_scope", "_token", "user")
@@ -77,30 +79,21 @@ class Login:
 
         Raises:
             TokenError: The source got none. Foreign credentials raise their own errors.
+            TypeError: What the source gave has no text.
         """
         if isinstance(self._token, AccessToken):
             self._issued = self._token
-        else:
-            own = getattr(self._token, "scope", None)  # a TokenSource has one
-            default = own if isinstance(own, str) else Cloud.WORLDWIDE.scope
-            scope = self._scope or default
-            issued = self._token.get_token(scope)
-            if isinstance(issued, AccessToken):
-                self._issued = issued
-            else:
-                text = getattr(issued, "token", None)
-                kind = type(issued if text is None else text).__name__
-                self._issued = _access_token(text) if isinstance(text, str) else None
-                if self._issued is None:
-                    del issued, text  # tracebacks hold frames
-                    raise TypeError(f"get_token() gave no token with a text, but {kind}")
+            return
+        own = getattr(self._token, "scope", None)  # a TokenSource has one
+        default = own if isinstance(own, str) else Cloud.WORLDWIDE.scope
+        self._issued = _as_access_token(self._token.get_token(self._scope or default))
 
     def message(self) -> bytes:
         """The SASL message."""
         return initial_response(self.user, self._issued.token if self._issued else "")
 
-    def renew(self) -> bool:
-        """After a refusal: drop a token that was cached, unless that was done lately.
+    def drop_refused(self) -> bool:
+        """Drop a token that was cached before this login, unless that was done lately.
 
         Returns:
             Whether another attempt makes sense.
@@ -117,7 +110,7 @@ class Login:
                 _second_tries[hash(source)] = None
             source.invalidate(issued)
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
-            logger.debug("no second try: %s: %s", type(error).__name__, error)
+            logger.debug("no second try: %s", type(error).__name__)
             return False
         return True
 
@@ -138,27 +131,41 @@ class Login:
             known["roles"] = " ".join(map(str, roles))
         return known
 
-    def redact(self, text: str) -> str:
-        """``text`` without the token, should a server echo it."""
-        if self._issued is not None and self._issued.token:
-            encoded = base64.b64encode(self.message()).decode()
-            for secret in (self._issued.token, encoded):
-                text = text.replace(secret, "(the token)")
-        return text
+    def secrets(self) -> tuple[str, ...]:
+        """What a server must not be quoted with, should it echo it."""
+        if self._issued is None or not self._issued.token:
+            return ()
+        return self._issued.token, base64.b64encode(self.message()).decode()
 
 
 def sealed(token: Token) -> AccessToken | SupportsGetToken:
     """A token's text in an :class:`AccessToken`, whose ``repr()`` hides it; others as they are."""
     if isinstance(token, str):
-        return _access_token(token)
+        return _of_unknown_age(token)
     text = getattr(token, "token", None)  # azure-core's AccessToken has it, credentials do not
     if isinstance(text, str) and not (
         isinstance(token, AccessToken) or hasattr(token, "get_token")
     ):
-        return _access_token(text)
+        return _of_unknown_age(text)
     return token
 
 
-def _access_token(text: str) -> AccessToken:
+def _as_access_token(issued: object) -> AccessToken:
+    """What a source gave, in our own form.
+
+    Raises:
+        TypeError: It has no text.
+    """
+    if isinstance(issued, AccessToken):
+        return issued
+    text = getattr(issued, "token", None)
+    if isinstance(text, str):
+        return _of_unknown_age(text)
+    kind = type(issued if text is None else text).__name__
+    del issued, text  # tracebacks hold frames
+    raise TypeError(f"get_token() gave no token with a text, but {kind}")
+
+
+def _of_unknown_age(text: str) -> AccessToken:
     """A token whose times are not known: as if it were obtained just now."""
     return AccessToken(token=text, expires_on=0, refresh_on=0, obtained_on=math.inf)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import random
 import ssl
 import time
@@ -19,21 +20,21 @@ from requests.exceptions import ChunkedEncodingError, ContentDecodingError, Read
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
-from exo_imap_oauth._https import exchange
-from exo_imap_oauth._json import json_object
-from exo_imap_oauth._logging import logger
-from exo_imap_oauth._text import one_line
+from exo_imap_oauth._text import json_object, one_line
+from exo_imap_oauth._tokens.https import exchange
+from exo_imap_oauth._trust import default_context
 from exo_imap_oauth._version import __version__
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.advice import Advice, advise, explain
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
-from exo_imap_oauth.trust import default_context
 from exo_imap_oauth.xoauth2 import is_bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exo_imap_oauth._token_request import TokenRequest
+    from exo_imap_oauth._tokens.request import TokenRequest
+
+logger = logging.getLogger(__name__)
 
 _MAX_BODY = 1_048_576  # bytes
 _MAX_ERROR = 65_536  # bytes of a body that may choose the advice; Entra's errors have about 1,000
@@ -70,34 +71,46 @@ def request_token(request: TokenRequest) -> AccessToken | TokenError:
     """
     give_up_at = time.monotonic() + request.deadline
     backoff = _FIRST_BACKOFF
-    answer: TokenError | None = None
+    last_answer: TokenError | None = None
     while True:
-        started = time.monotonic()
-        outcome = _exchange(request, min(request.timeout, give_up_at - started))
+        outcome = _tried(request, min(request.timeout, _left(give_up_at)))
         result = outcome.result
-        logger.debug(
-            "token request to %s for application %s: %s after %.3f s",
-            request.token_uri,
-            request.client_id,
-            "a token" if isinstance(result, AccessToken) else f"{result.args[0]}",
-            time.monotonic() - started,
-        )
         if isinstance(result, AccessToken) or not outcome.may_heal:
             return result
         if outcome.is_answer:
-            answer = result
+            last_answer = result
         pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
         pause = max(pause, result.retry_after or 0.0)  # "Retry-After: 0" is no invitation to spin
         backoff = min(2 * backoff, _LONGEST_BACKOFF)
-        if _left(give_up_at) < pause + _SHORTEST_TRY:
-            return answer or result
-        time.sleep(pause)
-        if _left(give_up_at) < _SHORTEST_TRY:  # sleep() may come back late
-            return answer or result
+        if not _slept(pause, give_up_at):
+            return last_answer or result
+
+
+def _slept(pause: float, give_up_at: float) -> bool:
+    """Sleep, if that leaves time for another try; a sleep may come back late."""
+    if _left(give_up_at) < pause + _SHORTEST_TRY:
+        return False
+    time.sleep(pause)
+    return _left(give_up_at) >= _SHORTEST_TRY
 
 
 def _left(give_up_at: float) -> float:
     return give_up_at - time.monotonic()
+
+
+def _tried(request: TokenRequest, timeout: float) -> _Outcome:
+    """One try, with a line about it in the log."""
+    started = time.monotonic()
+    outcome = _exchange(request, timeout)
+    result = outcome.result
+    logger.debug(
+        "token request to %s for application %s: %s after %.3f s",
+        request.token_uri,
+        request.client_id,
+        "a token" if isinstance(result, AccessToken) else f"{result.args[0]}",
+        time.monotonic() - started,
+    )
+    return outcome
 
 
 def server_date(request: TokenRequest) -> str | TokenError:
@@ -156,12 +169,12 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
     Raises:
         requests.RequestException: The exchange failed.
         OSError: The certificates that the environment names cannot be read.
-        TokenError: The credential cannot be had.
+        TokenError: The credential cannot be obtained.
     """
     try:
         credential = request.credential.form_fields()
     except Exception as error:  # a user's callable may raise anything
-        message = f"the client secret could not be had: {type(error).__name__}: {error}"
+        message = f"the client secret could not be obtained: {type(error).__name__}: {error}"
         raise TokenError(message) from error
     form = {
         "client_id": request.client_id,
@@ -197,8 +210,14 @@ def _echoes(body: bytes, secrets: Iterable[str]) -> bool:
     """Whether a body holds one of these, also in the escapes of HTML, URLs or JSON."""
     text = body.decode(errors="replace")
     parsed = json.dumps(json_object(body), ensure_ascii=False)
-    told = "\n".join((text, html.unescape(text), unquote_plus(text), parsed))
-    return any(form in told for s in secrets for form in (s, quote_plus(s), json.dumps(s)[1:-1]))
+    readings = (text, html.unescape(text), unquote_plus(text), parsed)
+    forms = [form for secret in secrets for form in _forms_of(secret)]
+    return any(form in reading for form in forms for reading in readings)
+
+
+def _forms_of(secret: str) -> tuple[str, ...]:
+    in_json = json.dumps(secret).strip('"')
+    return secret, quote_plus(secret), in_json
 
 
 # ---- what an answer means --------------------------------------------------------------------
@@ -228,7 +247,8 @@ def _rejection(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) 
     """HTTP 4xx with an OAuth error: a refusal (RFC 6749 section 5.2)."""
     error = one_line(str(answer["error"]))
     description, _, _ = one_line(str(answer.get("error_description", ""))).partition(" Trace ID:")
-    codes = cast("list[object]", c) if isinstance(c := answer.get("error_codes"), list) else []
+    codes = answer.get("error_codes")
+    codes = cast("list[object]", codes) if isinstance(codes, list) else []
     correlation_id = _text(answer.get("correlation_id"))
     details = [f"HTTP {reply.status}", error]
     if correlation_id:
@@ -252,24 +272,12 @@ def _rejection(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) 
 def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]) -> _Outcome:
     """Anything else: throttling, an outage, a gateway's page."""
     may_heal = _RETRY.is_retry("POST", reply.status)
-    said = one_line(str(answer.get("error_description") or answer.get("error") or ""))
-    text = reply.body.decode(errors="replace")
-    if not (said or answer) and "access_token" not in text:
-        said = one_line(text)
-    what = "no usable answer" if may_heal else "an answer that is no token"
-    if location := reply.headers.get("Location"):
-        said = f"a redirect to {_host_in(location)}, which is not followed. {said}"
-    advice = _advice(request, reply)
-    if advice is None and reply.status == requests.codes.too_many_requests:
-        advice = explain("throttled")
-    elif advice is None:
-        advice = explain(
-            "entra-unavailable" if may_heal else "token-endpoint-unreachable", **_known(request)
-        )
+    what = "no usable answer" if may_heal else "an answer that is not a token"
+    details = ", ".join(filter(None, (f"HTTP {reply.status}", _quoted(reply, answer))))
     return _Outcome(
         TokenEndpointUnavailable(
-            f"{_host(request)} gave {what}: HTTP {reply.status}{said and ', '}{said}",
-            advice=advice,
+            f"{_host(request)} gave {what}: {details}",
+            advice=_advice(request, reply) or _advice_for_status(request, reply.status),
             retryable=may_heal or reply.status == requests.codes.ok,
             retry_after=_retry_after(reply),
         ),
@@ -277,11 +285,31 @@ def _unavailable(request: TokenRequest, reply: _Reply, answer: Mapping[str, Any]
     )
 
 
+def _quoted(reply: _Reply, answer: Mapping[str, Any]) -> str:
+    """What the answer says, as far as it can be shown."""
+    said = str(answer.get("error_description") or answer.get("error") or "")
+    text = reply.body.decode(errors="replace")
+    if not (said or answer) and "access_token" not in text:
+        said = text
+    said = one_line(said)
+    if location := reply.headers.get("Location"):
+        said = f"a redirect to {_host_in(location)}, which is not followed. {said}"
+    return said
+
+
+def _advice_for_status(request: TokenRequest, status: int) -> Advice:
+    if status == requests.codes.too_many_requests:
+        return explain("throttled")
+    if _RETRY.is_retry("POST", status):
+        return explain("entra-unavailable", **_known(request))
+    return explain("token-endpoint-unreachable", **_known(request))
+
+
 def _connection_failure(
     request: TokenRequest, error: requests.RequestException
 ) -> TokenEndpointUnavailable:
     """No answer at all."""
-    cause = _root_cause(error)
+    cause = _innermost(error)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
     advice_id = "certificate-untrusted" if untrusted else "token-endpoint-unreachable"
     malformed = isinstance(error, ValueError)  # a URL or a proxy that cannot work
@@ -292,8 +320,8 @@ def _connection_failure(
     )
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    """The one that tells: requests and urllib3 wrap it, several times over."""
+def _innermost(error: BaseException) -> BaseException:
+    """The innermost exception: requests and urllib3 wrap it."""
     while error.__context__ is not None:
         error = error.__context__
     return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import imaplib
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth.errors import ExoImapOAuthError
+from exo_imap_oauth._errors_base import ExoImapOAuthError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

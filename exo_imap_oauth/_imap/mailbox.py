@@ -8,35 +8,40 @@ import imaplib
 import re
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._client import bounded_replies
-from exo_imap_oauth._replies import host_of, is_out_of_step, typed_error, what_it_said
-from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import ConnectionFailed, ImapError, MailboxNotConnected
+from exo_imap_oauth._imap.connection import bounded_replies
+from exo_imap_oauth._imap.replies import (
+    connection_failed,
+    host_of,
+    is_out_of_step,
+    reply_behind,
+    typed_error,
+)
+from exo_imap_oauth.errors import ImapError, MailboxNotConnected
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from exo_imap_oauth._login import Login
+    from exo_imap_oauth._imap.bearer import Bearer
 
 
-def ask_status(imap: imaplib.IMAP4, login: Login) -> None:
+def ask_status(imap: imaplib.IMAP4, bearer: Bearer) -> None:
     """Find out whether the mailbox opens, without selecting a folder.
 
     Raises:
         ImapError: It does not; MailboxNotConnected, Throttled or ConnectionFailed if it is known.
     """
-    with _mailbox_errors(imap, login, "INBOX"):
+    with _mailbox_errors(imap, bearer, "INBOX"):
         typ, data = imap.status("INBOX", "(UIDVALIDITY)")
         _require_ok(typ, data)
 
 
-def select(imap: imaplib.IMAP4, login: Login, folder: str, *, readonly: bool) -> None:
+def select(imap: imaplib.IMAP4, bearer: Bearer, folder: str, *, readonly: bool) -> None:
     """Select or examine a folder, given as :func:`folder_argument` has encoded it.
 
     Raises:
         ImapError: It does not open; the same classes as for :func:`ask_status`.
     """
-    with _mailbox_errors(imap, login, folder):
+    with _mailbox_errors(imap, bearer, folder):
         typ, data = imap.select(folder, readonly)
         _require_ok(typ, data)
 
@@ -48,21 +53,21 @@ def _require_ok(typ: str, data: list[Any]) -> None:
 
 
 @contextlib.contextmanager
-def _mailbox_errors(imap: imaplib.IMAP4, login: Login, folder: str) -> Generator[None]:
+def _mailbox_errors(imap: imaplib.IMAP4, bearer: Bearer, folder: str) -> Generator[None]:
     """Raise what goes wrong with the first mailbox command as one of our errors."""
     try:
         with bounded_replies(imap):
             yield
     except imaplib.IMAP4.readonly as error:
         raise ImapError(
-            f"the folder {folder} of {login.user} opens read-only; pass readonly=True"
+            f"the folder {folder} of {bearer.user} opens read-only; pass readonly=True"
         ) from error
     except Exception as error:
-        said = what_it_said(error, imap, login.redact)
-        what = f"{host_of(imap)} did not open {folder} of {login.user}: {said.reply}"
-        typed = typed_error(what, said, "post_auth", **login.known())
+        reply = reply_behind(error, imap, bearer.secrets())
+        what = f"{host_of(imap)} did not open {folder} of {bearer.user}: {reply.text}"
+        typed = typed_error(what, reply, "post_auth", **bearer.known())
         if typed is None and is_out_of_step(error):
-            typed = ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
+            typed = connection_failed(what, reply)
         if typed is None:
             typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
         raise typed from error

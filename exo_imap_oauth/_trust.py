@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import ssl
+from functools import lru_cache
 from pathlib import Path
 
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_kept: tuple[tuple[str | None, ...], ssl.SSLContext] | None = None
 
 
 def default_context() -> ssl.SSLContext:
@@ -21,15 +21,14 @@ def default_context() -> ssl.SSLContext:
     Raises:
         OSError: The bundle that a variable names cannot be read.
     """
-    global _kept  # noqa: PLW0603 - a cache of one; two threads that both build one do no harm
-    values = tuple(map(os.environ.get, _VARIABLES))
-    kept = _kept
-    if kept is None or kept[0] != values:
-        _kept = kept = (values, _build(values[0] or values[1]))
-    return kept[1]
+    return _build(*map(os.environ.get, _VARIABLES))
 
 
-def _build(bundle: str | None) -> ssl.SSLContext:
+@lru_cache(maxsize=1)
+def _build(
+    requests_bundle: str | None, curl_bundle: str | None, *_of_openssl: str | None
+) -> ssl.SSLContext:
+    bundle = requests_bundle or curl_bundle
     context = ssl.create_default_context()
     if bundle and Path(bundle).is_dir():
         context.load_verify_locations(capath=bundle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import socket
 import threading
 import time
@@ -57,7 +57,8 @@ def exchange(
 class _Session(requests.Session):
     @override
     def get_redirect_target(self, resp: Response) -> None:
-        """None: even for a redirect that is not followed requests would read the whole body."""
+        """Find none: requests would read the whole body even of one that is not followed."""
+        return None  # noqa: RET501 - it is the answer
 
 
 class _BorrowedContext:
@@ -77,25 +78,33 @@ class _BorrowedContext:
 class _BoundedConnection(HTTPSConnection):
     """Ends in time where timeouts see nothing: the name service hangs, or headers drip."""
 
-    ends_at = math.inf
-    watchdogs: list[threading.Timer]
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - whatever the pool gives to a connection
+        ends_at: float,
+        watchdogs: list[threading.Timer],
+        **options: Any,  # noqa: ANN401 - the same
+    ) -> None:
+        super().__init__(*args, **options)
+        self._ends_at = ends_at
+        self._watchdogs = watchdogs
 
     @override
     def connect(self) -> None:
         super().connect()
-        if time.monotonic() > self.ends_at:  # nobody waits any more, so no secret is sent
+        if time.monotonic() > self._ends_at:  # nobody waits any more, so no secret is sent
             raise NewConnectionError(self, "connected too late")
 
     @override
     def getresponse(self) -> Any:
-        left = max(0.0, self.ends_at - time.monotonic())
+        left = max(0.0, self._ends_at - time.monotonic())
         watchdog = threading.Timer(left, _cut, (self.sock,))
-        self.watchdogs.append(watchdog)
+        self._watchdogs.append(watchdog)
         watchdog.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
             watchdog.start()
         response = super().getresponse()
-        if time.monotonic() > self.ends_at:  # cut off, which looks like the end of the head
+        if time.monotonic() > self._ends_at:  # cut off, which looks like the end of the head
             response.close()
             raise TimeoutError("the answer's head was not complete in time")
         return response
@@ -103,6 +112,7 @@ class _BoundedConnection(HTTPSConnection):
 
 def _cut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
+        # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
@@ -112,13 +122,15 @@ class _Adapter(HTTPAdapter):
     def __init__(self, context: ssl.SSLContext, ends_at: float) -> None:
         self.watchdogs: list[threading.Timer] = []
         self._tls = {"ssl_context": _BorrowedContext(context)}
-        limits = {"ends_at": ends_at, "watchdogs": self.watchdogs}
-        self._connection = type("_Connection", (_BoundedConnection,), limits)
+        self._connection = functools.partial(
+            _BoundedConnection, ends_at=ends_at, watchdogs=self.watchdogs
+        )
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     @override
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """The context verifies."""
+        """Add nothing: requests would load certifi into the context, which itself verifies."""
+        return None  # noqa: RET501 - nothing is to be done
 
     @override
     def build_connection_pool_key_attributes(

@@ -1,0 +1,145 @@
+"""One fetch of a token: its thread, the cache or the endpoint, and those who wait for it."""
+
+from __future__ import annotations
+
+import _thread
+import copy
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from exo_imap_oauth._process_lock import fork_safe_lock
+from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
+
+if TYPE_CHECKING:
+    from exo_imap_oauth._tokens.request import TokenRequest
+    from exo_imap_oauth._tokens.slot import Flight, Slot
+
+_GRACE = 0.1  # s for a fetch that met its deadline to say what happened
+_LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
+_LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
+
+_import_lock = fork_safe_lock()
+
+
+def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> AccessToken:
+    """A valid token: the one held, while the next is fetched if it is time, or a new one.
+
+    Raises:
+        TokenError: There is none; for each caller a copy of its own.
+    """
+    token, flight, starts_flight = slot.ask(request.deadline, forced=forced)
+    if starts_flight:
+        assert flight is not None
+        _start(slot, request, flight, has_token=token is not None)
+    if token is not None:
+        return token
+    assert flight is not None
+    return _wait_for(slot, request, flight)
+
+
+# ---- the caller ------------------------------------------------------------------------------
+
+
+def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool) -> None:
+    """Fetch in a thread of its own; where none can start, here, or not at all."""
+    thread = threading.Thread(
+        target=_fetch, args=(slot, request, flight), name="exo_imap_oauth-token", daemon=True
+    )
+    if has_token:
+        _start_detached(slot, flight, thread)
+    elif not _started(thread):
+        _fetch(slot, request, flight)
+
+
+def _start_detached(slot: Slot, flight: Flight, thread: threading.Thread) -> None:
+    """Start a thread from another one: ``start()`` waits for it, a caller with a token need not."""
+    failure = TokenError("no thread can be started")
+
+    def start_or_land() -> None:
+        if not _started(thread):
+            slot.land(flight, failure)
+
+    try:
+        _thread.start_new_thread(start_or_land, ())
+    except RuntimeError:
+        slot.land(flight, failure)
+
+
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _wait_for(slot: Slot, request: TokenRequest, flight: Flight) -> AccessToken:
+    """What the flight brings; its token, or a copy of its error for this caller alone."""
+    in_time = _wait(flight.done, request.deadline + _GRACE)
+    outcome, latest, now = flight.outcome, slot.token, slot.clock.time()
+    if isinstance(outcome, AccessToken):
+        if outcome is latest and outcome.refresh_on <= now < outcome.expires_on:
+            return get_token(slot, request)  # it came from the cache: have the next one fetched
+        return outcome
+    if not flight.forced and now < latest.expires_on:
+        return latest  # of a later flight, after this one was given up for lost
+    if not in_time or outcome is None:
+        raise _no_answer(request, "no answer")
+    raise copy.copy(outcome)
+
+
+def _wait(event: threading.Event, seconds: float) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not event.wait(max(0.0, min(give_up_at - time.monotonic(), _LONGEST_WAIT))):
+        if time.monotonic() >= give_up_at:
+            return False
+    return True
+
+
+def _no_answer(request: TokenRequest, what: str) -> TokenEndpointUnavailable:
+    from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
+
+    return TokenEndpointUnavailable(
+        f"{request.token_uri}: {what} for {request.deadline:g} s",
+        advice=explain("token-endpoint-unreachable", token_uri=request.token_uri),
+    )
+
+
+# ---- its thread ------------------------------------------------------------------------------
+
+
+def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
+    outcome: AccessToken | TokenError = TokenError("the token request was interrupted")
+    try:
+        outcome = _cached_or_requested(slot, request, flight)
+    except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
+        outcome = TokenError(f"getting a token failed: {type(error).__name__}: {error}")
+    finally:
+        slot.land(flight, outcome)
+
+
+def _cached_or_requested(
+    slot: Slot, request: TokenRequest, flight: Flight
+) -> AccessToken | TokenError:
+    give_up_at = time.monotonic() + request.deadline
+    while True:
+        with slot.cache.lock(slot.key, request.deadline) as ours:
+            if not flight.forced and (token := slot.cached(may_fetch=ours)) is not None:
+                return token
+            if ours:
+                return _requested(slot, request)
+        if time.monotonic() + _LOOK_AGAIN > give_up_at:
+            return _no_answer(request, "another process has been fetching the token")
+        time.sleep(_LOOK_AGAIN)
+
+
+def _requested(slot: Slot, request: TokenRequest) -> AccessToken | TokenError:
+    with _import_lock:  # fork waits for it, and thus never sees a half-imported module
+        from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
+
+    result = request_token(request)
+    if isinstance(result, AccessToken):
+        slot.cache.set(slot.key, result)
+    return result
