@@ -172,6 +172,6 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _malformed(source: str, line: int) -> PropertiesError:
-    message = r"A \u that four hexadecimal digits do not follow is malformed to Java."
+    message = r"A \u that is not followed by four hexadecimal digits is malformed to Java."
     problem = ConfigProblem("", source, line, message, r"Double the backslash: C:\\users.")
     return PropertiesError("malformed properties:", problems=[problem], source=source, line=line)
