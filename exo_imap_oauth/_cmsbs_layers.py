@@ -157,9 +157,7 @@ class Layers:
             return []
         errors: list[PropertiesError] = []
         entries = read_entries(self._decoded(data, here), source=here.source, errors=errors)
-        for malformed in errors:
-            self._findings.malformed(malformed)
-        return [
+        layer = [
             (
                 entry.key,
                 Setting(
@@ -175,6 +173,9 @@ class Layers:
             for entry in entries
             if _is_ours(entry.key)
         ]
+        for malformed in errors:
+            self._findings.malformed(malformed)
+        return layer
 
     def _decoded(self, data: bytes, here: Setting) -> str:
         """The text in the encoding of the byte order mark, of the comment, or Latin-1."""

@@ -106,20 +106,18 @@ def parse(
     return entries
 
 
-def read_entries(text: str, *, source: str, errors: list[PropertiesError]) -> list[Entry]:
-    """The entries of a file with their raw lines.
+def read_entries(text: str, *, source: str, errors: list[PropertiesError]) -> Iterator[Entry]:
+    """The entries of a file with their raw lines, one by one: few of them are kept.
 
     Args:
         text: The file.
         source: Its name, for errors.
-        errors: Takes the errors of malformed entries, which are left out.
+        errors: Takes the errors of malformed entries, which are left out, as they are reached.
     """
     text = _with_plain_line_ends(text)
-    entries: list[Entry] = []
     for key, value, line, start, end in _scan(text, source=source, errors=errors):
         following = text[end + 1 : text.find("\n", end + 1)]
-        entries.append(Entry(key, value, line, text[start:end], following))
-    return entries
+        yield Entry(key, value, line, text[start:end], following)
 
 
 def _scan(

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from test_config import HOW_TO, IMAP, SECRET
@@ -253,9 +253,9 @@ def test_only_so_many_spellings_are_looked_up_and_each_once(
     looked_up: list[str] = []
     own = difflib.get_close_matches
 
-    def counted(word: str, *args: Any, **options: Any) -> list[str]:
+    def counted(word: str, names: dict[str, str], *, n: int, cutoff: float) -> list[str]:
         looked_up.append(word)
-        return own(word, *args, **options)
+        return own(word, names, n=n, cutoff=cutoff)
 
     monkeypatch.setattr(difflib, "get_close_matches", counted)
     file = tmp_path / "cmsbs.properties"

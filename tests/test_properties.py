@@ -230,7 +230,7 @@ def test_quotes_and_trailing_blanks_are_part_of_the_value() -> None:
 def test_an_entry_comes_with_its_lines_as_they_stand_in_the_file(end: str) -> None:
     lines = ["a = 1", "  b\\", "  = \\\\x \\", "  y", "# c", "d", "e = \\"]
     errors: list[PropertiesError] = []
-    entries = read_entries(end.join(lines), source="x.properties", errors=errors)
+    entries = list(read_entries(end.join(lines), source="x.properties", errors=errors))
     assert [(entry.key, entry.line, entry.raw, entry.following) for entry in entries] == [
         ("a", 1, "a = 1", "  b\\"),
         ("b", 2, "b\\\n  = \\\\x \\\n  y", "# c"),
