@@ -179,9 +179,8 @@ class InboxConfig:
                 where = f"{self.user} at {self.host}:{self.port}"
                 imap = stack.enter_context(mailbox)
             except ExoImapOAuthError as error:
-                status, correlation_id = (
-                    getattr(error, name, None) for name in ("status", "correlation_id")
-                )
+                status = getattr(error, "status", None)
+                correlation_id = getattr(error, "correlation_id", None)
                 self._log(
                     "refused after %s: %s, status %s, correlation ID %s",
                     _since(started),
@@ -195,7 +194,7 @@ class InboxConfig:
 
     def _log(self, message: str, *values: object) -> None:
         if self.debug:
-            logger.info(f"inbox %s: {message}", self.name, *values)
+            logger.info("inbox %s: " + message, self.name, *values)
 
 
 def _since(started: float) -> str:
