@@ -329,15 +329,15 @@ def test_any_text_at_all_is_read_without_an_error(text: str) -> None:
     ["x", "\n", " ", "AADSTS", "AADSTS7", '"error_codes":[', "Application with identifier '",
      "resource principal named ", "Tenant '", "scope '", "NO AUTHENTICATE failed", "1,"],
 )  # fmt: skip
-def test_a_megabyte_takes_time_in_proportion(piece: str) -> None:
+def test_a_long_message_takes_time_in_proportion(piece: str) -> None:
     def seconds(size: int) -> float:
         message = piece * (size // len(piece))
-        start = time.process_time()
+        start = time.thread_time()  # whatever other threads and programs do meanwhile
         advise(message, stage="authenticate")
-        return time.process_time() - start
+        return time.thread_time() - start
 
     seconds(1000)  # patterns are compiled on first use
-    assert seconds(1_000_000) < 20 * seconds(250_000) + 1  # were it quadratic: minutes
+    assert seconds(250_000) < 10 * seconds(62_500) + 0.5  # were it quadratic: many seconds
 
 
 # ---- what context adds -----------------------------------------------------------------------
