@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import copy
@@ -28,7 +29,7 @@ from exo_imap_oauth.errors import (
     TokenError,
     TokenRequestRejected,
 )
-from exo_imap_oauth.token_cache import MemoryTokenCache, default_cache
+from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -419,6 +420,24 @@ def test_the_own_scope_is_accepted_and_no_other() -> None:
             source.get_token(claim="x")
 
 
+def test_a_fresh_token_that_is_asked_for_by_its_scope_starts_no_fetch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+
+    def start(*thread: object) -> None:
+        started.append(thread)
+
+    with TokenEndpoint(token()) as endpoint:
+        source = endpoint.source()
+        issued = source.get_token()
+        monkeypatch.setattr(_thread, "start_new_thread", start)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for _ in range(3):  # as each open_mailbox() does
+            assert source.get_token(source.scope) is issued
+        assert started == []
+
+
 def test_claims_force_a_fetch() -> None:
     with TokenEndpoint(token("one"), token("two")) as endpoint:
         source = endpoint.source()
@@ -630,25 +649,3 @@ def test_dropped_identities_leave_nothing_but_a_bounded_cache() -> None:
         gc.collect()
         assert len(slots._slots) == before
         assert len(cache._tokens) == 10
-
-
-def test_the_default_cache_is_one_for_the_process() -> None:
-    assert default_cache() is default_cache()
-    with pytest.raises(ValueError, match="maxsize"):
-        MemoryTokenCache(0)
-
-
-def test_a_cache_forgets_expired_tokens_and_discards_only_the_one_meant() -> None:
-    cache = MemoryTokenCache()
-    now = int(time.time())
-    old, new = (AccessToken(text, now + 60, now, now) for text in ("old", "new"))
-    cache.set("key", new)
-    cache.discard("key", old)
-    assert cache.get("key") is new
-    cache.discard("key", new)
-    assert cache.get("key") is None
-    cache.set("key", AccessToken("gone", now - 1, now - 1, now))
-    assert cache.get("key") is None
-    cache.set("key", new)
-    cache.clear()
-    assert cache.get("key") is None

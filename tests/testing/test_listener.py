@@ -19,11 +19,10 @@ import pytest
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.errors import TokenError
 from exo_imap_oauth.testing import Fault
-from exo_imap_oauth.testing._pool import ExchangePool
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
     from email.message import EmailMessage
 
     from exo_imap_oauth import AccessToken, TokenSource
@@ -46,9 +45,8 @@ example = load_example()
 
 
 @pytest.fixture(name="exchange")
-def _exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
-    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
-        yield factory(ready=True)
+def _exchange(trusted_exchange: ReadyExchange) -> ReadyExchange:
+    return trusted_exchange
 
 
 @pytest.fixture(name="inbox")
