@@ -121,6 +121,8 @@ WORDINGS = [
     ("secret-wrong", "invalid_client: 7000215 - [2023-05-06 06:03:00Z]: AADSTS7000215: Invalid client secret is provided."),
     ("secret-wrong", "{'error': 'invalid_client', 'error_codes': [7000215], 'error_description': '…'}"),
     ("secret-wrong", r'"{\"error\":\"invalid_client\",\"error_codes\":[7000215]}"'),
+    ("secret-wrong", '{"error": "invalid_client", "error_codes": [ 7000215 ]}'),
+    ("secret-wrong", '{"error_codes": [50000,\n      7000215\n    ]}'),
     ("secret-wrong", "Invalid client secret provided. Ensure the secret being sent is the value"),
     ("secret-wrong", r"ERROR token: b'\r\nAADSTS7000215: Invalid client secret provided.'"),
     ("secret-expired", "AADSTS7000222: InvalidClientSecretExpiredKeysProvided - The provided client secret keys are expired."),

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support import authority, client_context, server_context
 from support.dovecot import Dovecot
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
-from support.token_endpoint import TokenEndpoint
+from support.token_endpoint import TokenEndpoint, http, rejected
 from typing_extensions import override
 
 from exo_imap_oauth.checkup import Check, SetupReport, check_setup
@@ -44,12 +44,6 @@ CHECK_IDS = [
 USER, OTHER = "inbox@contoso.example", "other@contoso.example"
 NOBODY = "00000000-1111-4222-8333-444444444444"
 GRAPH = "https://graph.microsoft.com/.default"
-
-
-@pytest.fixture
-def exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 def inbox_of(exchange: ReadyExchange, **changes: Any) -> InboxConfig:
@@ -489,6 +483,20 @@ def test_an_outage_of_entra_beyond_the_time_is_reported_at_once(exchange: ReadyE
     assert first
     assert (first.id, first.advice and first.advice.id) == ("token", "entra-unavailable")
     assert "503" in first.detail
+
+
+def test_the_token_endpoint_is_looked_at_with_a_get_of_its_root_before_a_secret_is_sent(
+    exchange: ReadyExchange,
+) -> None:
+    with TokenEndpoint(http(404), rejected()) as endpoint:
+        inbox = inbox_of(exchange, token_uri=endpoint.url)
+        report = check_setup(inbox, ssl_context=trusting(exchange))
+    assert failures(report) == ["token"]
+    assert [head.split("HTTP")[0] for head in endpoint.headers] == [
+        "GET / ",
+        f"POST {endpoint.url.partition(str(endpoint.port))[2]} ",
+    ]
+    assert endpoint.forms[0] == {}
 
 
 def test_a_server_without_xoauth2_gets_no_token(exchange: ReadyExchange) -> None:

@@ -134,10 +134,12 @@ def _read_request(connection: ssl.SSLSocket) -> tuple[str, dict[str, str]]:
     while b"\r\n\r\n" not in data:
         data += _some(connection)
     head, _, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    _, _, length_on = head.lower().partition(b"content-length:")
+    length = int(length_on.split()[0]) if length_on else 0
     while len(body) < length:
         body += _some(connection)
-    return head.decode(), dict(parse_qsl(body.decode(), strict_parsing=True))
+    form = parse_qsl(body.decode(), strict_parsing=True) if body else []
+    return head.decode(), dict(form)
 
 
 def _some(connection: ssl.SSLSocket) -> bytes:
