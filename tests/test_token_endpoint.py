@@ -177,7 +177,10 @@ def test_retry_after_beyond_the_deadline_fails_at_once() -> None:
 
 
 def test_tries_end_with_the_deadline_and_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("random.uniform", lambda _low, high: high)  # pauses: 0.5 s, 1 s
+    def longest(_: float, high: float) -> float:
+        return high
+
+    monkeypatch.setattr("random.uniform", longest)  # pauses: 0.5 s, 1 s
     page = "<html><title>502</title>Bad\x07 Gateway"
     with TokenEndpoint(http(502, page, json_body=False)) as endpoint:
         with pytest.raises(TokenEndpointUnavailable) as raised:

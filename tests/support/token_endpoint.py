@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import socket
 import ssl
@@ -11,8 +12,6 @@ from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-import requests  # noqa: F401 - a first fetch loads it, for which short deadlines leave no time
-
 from exo_imap_oauth import TokenSource
 from support import HOST, client_context, server_context
 
@@ -20,6 +19,10 @@ TENANT = "0b0e7b5d-57d2-4a9f-9f0d-5a1f3f6f2c11"
 CLIENT = "6a1d2c3b-0f4e-4d5c-8b7a-9e8f7a6b5c4d"
 SECRET = "s3cr3t~Value+with/odd=chars&"
 _LIMIT = 60.0  # s, for a client that sends nothing, however busy the machine
+
+importlib.import_module(
+    "requests"
+)  # else a first fetch does, for which a short deadline is too short
 
 Answer = bytes | Callable[[ssl.SSLSocket], None]
 
