@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
+
+from exo_imap_oauth.testing import ready_exchange
+from exo_imap_oauth.testing._pool import ExchangePool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +28,17 @@ def dovecot_binary() -> str:
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)
+
+
+@pytest.fixture
+def exchange() -> Iterator[ReadyExchange]:
+    """A loopback Exchange where every step of the administrator is done."""
+    with ready_exchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
+    """The same, in the default trust, and tokens are cached for this test alone."""
+    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
+        yield factory(ready=True)

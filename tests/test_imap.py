@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import imaplib
 import io
-import json
 import logging
 import socket
 import ssl
@@ -14,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
+from support.leaks import everything_in
 from support.proxy import CountingProxy
 from support.scripted_imap import (
     CLIENT_CLOSES,
@@ -36,10 +36,10 @@ from exo_imap_oauth.errors import (
     Throttled,
     TokenRequestRejected,
 )
-from exo_imap_oauth.testing import LoopbackExchange, ready_exchange
+from exo_imap_oauth.testing import LoopbackExchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -55,12 +55,6 @@ EXAMINE = Step("{tag} EXAMINE .+", "* 0 EXISTS\n{tag} OK [READ-ONLY] done.")
 STATUS = Step(
     r"{tag} STATUS INBOX \(UIDVALIDITY\)", "* STATUS INBOX (UIDVALIDITY 1)\n{tag} OK done."
 )
-
-
-@pytest.fixture
-def exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 def source_of(exchange: LoopbackExchange, app: Any, secret: str, **options: Any) -> TokenSource:
@@ -156,6 +150,28 @@ def test_folder_names_are_encoded(folder: str, argument: bytes) -> None:
 def opened_scripted(server: ScriptedImap, token: Any = TOKEN, **options: Any) -> Any:
     options = {"ssl_context": server.ssl_context, "port": server.port, **options}
     return open_mailbox(USER, token, host=server.host, **options)
+
+
+@pytest.mark.parametrize(("starttls", "port"), [(False, 993), (True, 143)])
+def test_without_a_port_it_is_the_one_of_the_protocol(
+    starttls: bool, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connection(address: tuple[str, int], *_: object, **__: object) -> NoReturn:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", connection)
+    with pytest.raises(ConnectionFailed, match=f"outlook.office365.com:{port}"):
+        open_mailbox(USER, TOKEN, starttls=starttls).__enter__()
+    assert asked == [("outlook.office365.com", port)]
+
+
+def test_the_connection_waits_for_no_more_data_and_has_a_timeout_by_default() -> None:
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server, opened_scripted(server) as imap:
+        assert imap.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert 0 < imap.sock.gettimeout() <= 30
 
 
 # ---- the administrator's steps ---------------------------------------------------------------
@@ -499,6 +515,18 @@ def test_the_probe_tells_what_the_server_said() -> None:
     assert "BAD User is authenticated but not connected." in str(raised.value).splitlines()[0]
 
 
+def test_a_server_that_refuses_starttls_is_left_at_once() -> None:
+    script = [
+        GREETING,
+        capability("IMAP4rev1 STARTTLS AUTH=XOAUTH2"),
+        Step("{tag} STARTTLS", "{tag} NO not now"),
+        CLIENT_CLOSES,
+    ]
+    with ScriptedImap(script) as server:
+        with pytest.raises(ConnectionFailed, match="cannot be reached"):
+            opened_scripted(server, starttls=True).__enter__()
+
+
 def test_a_server_that_says_nothing_is_left_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -651,6 +679,16 @@ def test_an_access_token_of_azure_core_logs_in() -> None:
             pass
 
 
+def test_a_credential_that_also_shows_a_token_is_asked_for_a_new_one() -> None:
+    class Credential(Source):
+        token = "the one of an hour ago"
+
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:
+        with opened_scripted(server, Credential(TOKEN)):
+            pass
+    assert server.lines[1].endswith(TOKEN_LINE)
+
+
 @pytest.mark.parametrize("issued", ["eyJodd", {"token": "eyJodd"}, None])
 def test_a_credential_that_gives_no_token_object_is_named(issued: object) -> None:
     class Odd:
@@ -660,7 +698,7 @@ def test_a_credential_that_gives_no_token_object_is_named(issued: object) -> Non
     with pytest.raises(TypeError, match="no token with a text") as raised:
         with open_mailbox(USER, Odd()):  # type: ignore[arg-type] # on purpose
             pass
-    assert "eyJodd" not in _everything_in(raised.value)
+    assert "eyJodd" not in everything_in(raised.value)
 
 
 def test_a_plain_token_is_tried_once() -> None:
@@ -743,7 +781,7 @@ def test_a_folder_that_only_opens_for_reading_says_how_to_open_it() -> None:
 def test_text_that_would_forge_the_message_is_refused(user: str, token: str, text: str) -> None:
     with pytest.raises(ValueError, match=text) as raised:
         open_mailbox(user, token)
-    assert "secret" not in _everything_in(raised.value)
+    assert "secret" not in everything_in(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -770,24 +808,6 @@ def test_arguments_of_a_wrong_type_are_refused(arguments: Any) -> None:
         open_mailbox(*arguments)
 
 
-def _everything_in(error: BaseException) -> str:
-    """Texts, attributes and the locals of all frames but those of this file."""
-    seen: list[str] = []
-    errors: list[BaseException | None] = [error]
-    while errors:
-        current = errors.pop()
-        if current is None:
-            continue
-        seen += [str(current), repr(vars(current))]
-        frame = current.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code.co_filename != __file__:
-                seen.append(repr(frame.tb_frame.f_locals))
-            frame = frame.tb_next
-        errors += [current.__cause__, current.__context__]
-    return "\n".join(seen)
-
-
 @pytest.mark.parametrize(
     "steps",
     [
@@ -812,7 +832,7 @@ def test_no_frame_text_or_record_of_a_failed_login_holds_the_token(
     with ScriptedImap(steps, tls=True) as server:
         with pytest.raises(ImapError) as raised, opened_scripted(server, timeout=3):
             pass
-    seen = _everything_in(raised.value) + caplog.text
+    seen = everything_in(raised.value) + caplog.text
     assert TOKEN not in seen
     assert TOKEN_LINE.decode()[:40] not in seen
 
@@ -829,16 +849,8 @@ def test_ctrl_c_during_the_login_leaves_no_token_in_the_traceback(
         with pytest.raises(KeyboardInterrupt) as raised:
             authenticate_xoauth2(imap, USER, TOKEN)
         imap.shutdown()
-    assert TOKEN not in _everything_in(raised.value)
-    assert TOKEN_LINE.decode()[:40] not in _everything_in(raised.value)
-
-
-def test_a_challenge_that_is_no_json_object_is_none() -> None:
-    from exo_imap_oauth.xoauth2 import decode_challenge
-
-    assert decode_challenge(b"[1]") is None
-    assert decode_challenge(b"\xff") is None
-    assert decode_challenge(json.dumps({"status": "400"}).encode()) == {"status": "400"}
+    assert TOKEN not in everything_in(raised.value)
+    assert TOKEN_LINE.decode()[:40] not in everything_in(raised.value)
 
 
 def test_a_send_that_the_application_put_in_place_is_kept() -> None:
