@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
+from support.servers import Servers, running_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,10 @@ def dovecot_binary() -> str:
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)
+
+
+@pytest.fixture(scope="session")
+def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
+    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers

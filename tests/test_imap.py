@@ -95,6 +95,16 @@ def test_one_line_opens_the_mailbox(exchange: ReadyExchange) -> None:
     assert imap.state == "LOGOUT"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="imap.idle() exists from CPython 3.14 on")
+def test_imap_idle_tells_of_a_message_that_arrives(exchange: ReadyExchange) -> None:
+    source = source_of(exchange, exchange.app, exchange.secret.value)
+    with opened(exchange, source) as imap:
+        with imap.idle(duration=10) as idler:
+            exchange.deliver(USER, b"Subject: new\r\n\r\nNew.\r\n")
+            assert ("EXISTS", [b"4"]) in idler
+        assert imap.search(None, "ALL") == ("OK", [b"1 2 3 4"])
+
+
 def test_an_open_imaplib_connection_is_logged_in(exchange: ReadyExchange) -> None:
     source = source_of(exchange, exchange.app, exchange.secret.value)
     with connected(exchange) as imap:

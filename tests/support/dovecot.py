@@ -41,13 +41,12 @@ class Dovecot:
     Run by root, Dovecot becomes ``nobody``; run by anybody else, it stays that account.
 
     Args:
-        public_key_pem: The RSA public key that tokens are verified with.
-        kid: The key's name in the tokens' headers, letters and digits.
-        issuer: The only accepted ``iss``.
+        keys: The RSA public keys, as PEM, that tokens are verified with, by the names that
+            stand in the tokens' headers.
+        issuers: The accepted ``iss``.
         audience: The only accepted ``aud``.
         users: The ``oid`` of a service principal to the mailbox or mailboxes it may open.
         denied: Mailboxes that exist and are refused to everyone.
-        sasl_ir: Whether ``SASL-IR`` is advertised (an initial response is accepted anyway).
         capability: The capabilities to advertise instead of Dovecot's own; before login
             Dovecot adds ``STARTTLS`` and ``AUTH=``.
         binary: The program; found where Debian puts it if None.
@@ -67,29 +66,26 @@ class Dovecot:
 
     def __init__(
         self,
-        public_key_pem: str | bytes,
+        keys: Mapping[str, bytes],
         *,
-        kid: str,
-        issuer: str,
+        issuers: Collection[str],
         audience: str,
         users: Mapping[str, str | Collection[str]],
         denied: Collection[str] = (),
-        sasl_ir: bool = True,
         capability: str | None = None,
         binary: str | None = None,
     ) -> None:
-        self._key = public_key_pem.encode() if isinstance(public_key_pem, str) else public_key_pem
-        self._kid = kid
-        self._issuer = issuer
+        self._keys = keys
+        self._issuers = issuers
         self._audience = audience
         asked_for = {
             oid: {names.lower()} if isinstance(names, str) else set(map(str.lower, names))
             for oid, names in users.items()
         }
         self._denied = sorted(set(map(str.lower, denied)))
-        self._grants = {oid: sorted(names.difference(self._denied)) for oid, names in asked_for.items()}
-        if capability is None and not sasl_ir:
-            capability = "IMAP4rev1 LOGIN-REFERRALS ID ENABLE IDLE LITERAL+"
+        self._grants = {
+            oid: sorted(names.difference(self._denied)) for oid, names in asked_for.items()
+        }
         self._capability = capability
         self._binary = binary or find_dovecot() or "dovecot"
         self._mailboxes = sorted(set(self._denied).union(*asked_for.values()))
@@ -119,6 +115,16 @@ class Dovecot:
         """Its version, such as ``2.3.19.1 (9b53102964)``."""
         asked = [self._binary, "--version"]
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+    def challenge(self, *, token_is_valid: bool = False) -> dict[str, str]:
+        """What the challenge of a refusal holds.
+
+        Args:
+            token_is_valid: Whether only the audience or the mailbox was another one.
+        """
+        if self.version.startswith("2.3."):
+            return {"status": "401", "schemes": "bearer", "scope": "mail"}
+        return {"status": "403" if token_is_valid else "401", "schemes": "bearer", "scope": ""}
 
     def deliver(self, user: str, message: bytes) -> None:
         """Put a new message into the inbox of a mailbox; a running session sees it at NOOP."""
@@ -172,7 +178,7 @@ class Dovecot:
         account = self._account()
         certificate = server_certificate()
         files = {
-            f"keys/default/RS256/{self._kid}": self._key,
+            **{f"keys/default/RS256/{kid}": pem for kid, pem in self._keys.items()},
             "certificate.pem": b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
             "key.pem": certificate.private_key_pem.bytes(),
             "mailboxes": "".join(
@@ -199,7 +205,7 @@ class Dovecot:
             port=self.port,
             plain_port=self.plain_port,
             capability=self._capability,
-            issuer=self._issuer,
+            issuers=" ".join(self._issuers),
             audience=self._audience,
             grants=self._grants,
             denied=self._denied,

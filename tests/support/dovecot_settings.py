@@ -33,7 +33,7 @@ class Settings:
         account: The name of the account it runs as; ``group`` is its group's.
         port: The implicit TLS port; ``plain_port`` offers STARTTLS.
         capability: The capabilities to advertise, None for Dovecot's own.
-        issuer: The only accepted ``iss``.
+        issuers: The accepted ``iss``, separated by blanks.
         audience: The only accepted ``aud``.
         grants: The mailboxes, in small letters, that each ``oid`` may open.
         denied: The mailboxes that nobody may open.
@@ -45,7 +45,7 @@ class Settings:
     port: int
     plain_port: int
     capability: str | None
-    issuer: str
+    issuers: str
     audience: str
     grants: Mapping[str, Sequence[str]]
     denied: Sequence[str]
@@ -127,7 +127,7 @@ username_attribute = oid
 username_format = app
 active_attribute = oid
 active_value = {oid}
-issuers = {issuer}
+issuers = {issuers}
 audience = {audience}
 """
 
@@ -151,7 +151,7 @@ oauth2 {{
   introspection_mode = local
   username_attribute = oid
   username_validation_format = app
-  issuers = {issuer}
+  issuers = {issuers}
   audience = {audience}
   fields {{
     oid = %{{oauth2:oid}}
