@@ -88,8 +88,9 @@ def test_an_expired_token_is_refused_with_the_challenge(servers: Servers) -> Non
 
 def test_a_wrong_audience_is_refused_with_the_challenge(servers: Servers) -> None:
     error = _refusal(servers, servers.source(scope="https://graph.microsoft.com/.default"))
-    assert error.challenge == servers.dovecot.challenge(token_is_valid=True)
-    assert f'"status": "{error.challenge["status"]}"' in str(error)
+    expected = servers.dovecot.challenge(token_is_valid=True)
+    assert error.challenge == expected
+    assert f'"status": "{expected["status"]}"' in str(error)
 
 
 def test_a_denied_mailbox_is_refused_with_the_challenge(servers: Servers) -> None:

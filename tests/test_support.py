@@ -149,7 +149,7 @@ def test_dovecot_lets_a_token_in_and_serves_what_was_delivered(
         assert imap.search(None, "SUBJECT", "one") == ("OK", [b"1"])
         status, data = imap.fetch("1", "(BODY.PEEK[TEXT])")
         assert status == "OK"
-        assert data[0] == (b"1 (BODY[TEXT] {12}", b"The first.\r\n")
+        assert (b"1 (BODY[TEXT] {12}", b"The first.\r\n") in data
         dovecot.deliver(SUPPORT, b"Subject: two\r\n\r\nThe second.\r\n")
         imap.noop()
         assert imap.response("EXISTS") == ("EXISTS", [b"1", b"2"])
