@@ -252,20 +252,29 @@ def _log_in(imap: imaplib.IMAP4, login: Login) -> None:
             f"{host_of(imap)} does not offer AUTH=XOAUTH2, but {offered}; no token was sent"
         )
     login.obtain()
-    refusal = _authenticate(imap, login)
+    refusal: Exception | None = _authenticate(imap, login)
     if isinstance(refusal, AuthenticationRefused) and login.renew():
-        second: Exception | None
-        try:
-            login.obtain()
-            second = _authenticate(imap, login)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
-            second = error
-        logger.debug("second try with a new token: %s", "refused" if second else "logged in")
-        if second is None or isinstance(second, AuthenticationRefused):
-            refusal = second
+        refusal = _second_try(imap, login, refusal)
     if refusal is not None:
         raise refusal
     logger.debug("logged in at %s as %s", host_of(imap), login.user)
+
+
+def _second_try(
+    imap: imaplib.IMAP4, login: Login, refusal: AuthenticationRefused
+) -> Exception | None:
+    """AUTHENTICATE with a new token; None if it succeeded, else the error that says most."""
+    second: Exception | None
+    try:
+        login.obtain()
+        second = _authenticate(imap, login)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
+        second = error
+    logger.debug("second try with a new token: %s", "refused" if second else "logged in")
+    accepted = imap.state == "AUTH"  # whatever went wrong after the server's OK
+    if second is None or accepted or isinstance(second, AuthenticationRefused):
+        return second
+    return refusal
 
 
 def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
@@ -274,6 +283,7 @@ def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
     The error is returned, not raised, since imaplib's frames hold the token.
     """
     conversation = _Conversation(login.message(), imap.send)
+    offered = imap.capabilities
     try:
         with contextlib.ExitStack() as overrides:
             overrides.enter_context(bounded_replies(imap))
@@ -281,10 +291,31 @@ def _authenticate(imap: imaplib.IMAP4, login: Login) -> ImapError | None:
                 overrides.enter_context(overridden(imap, "send", conversation.send))
             imap.authenticate("XOAUTH2", conversation.respond)
     except Exception as error:  # noqa: BLE001 - imaplib stumbles over replies in many ways
+        if imap.state == "AUTH":
+            return _broken_after_ok(error, imap, login)
         return _refusal(error, imap, login, conversation.challenge)
     except BaseException as error:  # noqa: BLE001 - it is raised again
         raise error.with_traceback(None) from None  # the frames below hold the token
+    if imap.PROTOCOL_VERSION not in imap.capabilities:
+        imap.capabilities = offered  # imaplib takes the words of a NO for capabilities
     return None
+
+
+def _broken_after_ok(error: Exception, imap: imaplib.IMAP4, login: Login) -> ImapError | None:
+    """What went wrong between the server's OK and the end of ``imap.authenticate()``.
+
+    From 3.13.15, 3.14.8 and 3.15.0 on, imaplib asks for the capabilities there. The login
+    stands whatever the server answers; only without a connection there is none.
+    """
+    if not is_out_of_step(error):
+        logger.debug("logged in, but CAPABILITY failed: %s", type(error).__name__)
+        return None
+    said = what_it_said(error, imap, login.redact)
+    what = f"{host_of(imap)} broke off after it had logged in {login.user}: {said.reply}"
+    typed = typed_error(what, said, "post_auth", **login.known())
+    if typed is None:
+        typed = ConnectionFailed(what, advice=explain("connection-closed"), last_reply=said.bye)
+    return typed
 
 
 def _refusal(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
+from support.servers import Servers, running_servers
 
 from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.testing._pool import ExchangePool
@@ -42,3 +43,10 @@ def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
     """The same, in the default trust, and tokens are cached for this test alone."""
     with ExchangePool(tmp_path) as pool, pool.factory() as factory:
         yield factory(ready=True)
+
+
+@pytest.fixture(scope="session")
+def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
+    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers

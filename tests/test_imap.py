@@ -89,6 +89,16 @@ def test_one_line_opens_the_mailbox(exchange: ReadyExchange) -> None:
     assert imap.state == "LOGOUT"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="imap.idle() exists from CPython 3.14 on")
+def test_imap_idle_tells_of_a_message_that_arrives(exchange: ReadyExchange) -> None:
+    source = source_of(exchange, exchange.app, exchange.secret.value)
+    with opened(exchange, source) as imap:
+        with imap.idle(duration=10) as idler:
+            exchange.deliver(USER, b"Subject: new\r\n\r\nNew.\r\n")
+            assert ("EXISTS", [b"4"]) in idler
+        assert imap.search(None, "ALL") == ("OK", [b"1 2 3 4"])
+
+
 def test_an_open_imaplib_connection_is_logged_in(exchange: ReadyExchange) -> None:
     source = source_of(exchange, exchange.app, exchange.secret.value)
     with connected(exchange) as imap:
@@ -706,6 +716,52 @@ def test_a_plain_token_is_tried_once() -> None:
         log_in(TOKEN, REFUSE)
 
 
+# ---- CAPABILITY after the OK, which imaplib asks for from 3.13.15, 3.14.8 and 3.15.0 on ------
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{tag} BAD Not now.",
+        "{tag} NO Server busy.",
+        "{tag} OK but no list",
+        "* CAPABILITY IMAP4rev1 \xff\n{tag} OK done.",
+    ],
+)
+def test_once_the_server_said_ok_the_login_stands(reply: str) -> None:
+    source = Source("one", "two")
+    steps = [AUTHENTICATE, Step("{tag} CAPABILITY", reply, optional=True), SELECT, LOGOUT]
+    with ScriptedImap([GREETING, capability(), *steps], tls=True) as server:
+        with opened_scripted(server, source) as imap:
+            assert "AUTH=XOAUTH2" in imap.capabilities
+    assert source.invalidated == []
+
+
+@pytest.mark.parametrize(("end", "said"), [("", "EOF"), ("* BYE Going down.", "Going down")])
+def test_a_connection_that_breaks_after_the_ok_is_no_refusal(end: str, said: str) -> None:
+    source = Source("one", "two")
+    with pytest.raises(ConnectionFailed, match=said):
+        with ScriptedImap(
+            [GREETING, capability(), AUTHENTICATE, asked_next(end)], tls=True
+        ) as server:
+            with opened_scripted(server, source):
+                pass
+    assert source.invalidated == []
+
+
+def test_a_connection_that_breaks_after_the_second_tries_ok_is_no_refusal() -> None:
+    source = Source("one", "two")
+    script = [GREETING, capability(), REFUSE, AUTHENTICATE, asked_next("* BYE Bye.")]
+    with pytest.raises(ConnectionFailed):
+        with ScriptedImap(script, tls=True) as server, opened_scripted(server, source):
+            pass
+
+
+def asked_next(reply: str) -> Step:
+    """Whatever the client's first command after the login is."""
+    return Step("{tag} (CAPABILITY|SELECT .+)", reply)
+
+
 # ---- the body of open_mailbox ----------------------------------------------------------------
 
 OPENING = [GREETING, capability(), AUTHENTICATE, SELECT]
@@ -866,4 +922,4 @@ def test_a_send_that_the_application_put_in_place_is_kept() -> None:
             vars(imap)["send"] = recording
             authenticate_xoauth2(imap, USER, TOKEN, verify_mailbox=False)
             assert imap.send is recording
-    assert len(sent) == 2
+    assert len([line for line in sent if not line.endswith(b" CAPABILITY\r\n")]) == 2

@@ -319,9 +319,9 @@ def test_a_connection_that_stands_too_late_gets_no_secret(monkeypatch: pytest.Mo
         time.sleep(next(delays, 0))  # longer than anybody waits, and no timeout of a socket sees it
         return real(*arguments, **options)
 
-    with TokenEndpoint(token("in time")) as endpoint:
+    with TokenEndpoint(token("in.time")) as endpoint:
         monkeypatch.setattr(socket, "getaddrinfo", name_service)
-        assert endpoint.source(timeout=timeout).get_token().token == "in time"
+        assert endpoint.source(timeout=timeout).get_token().token == "in.time"
     assert len(endpoint.forms) == 1
 
 
