@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from exo_imap_oauth._cmsbs_checks import CHECKS_OF, RUN_TOGETHER
+from exo_imap_oauth._cmsbs_findings import Findings, Setting
 from exo_imap_oauth._cmsbs_keys import (
+    CLIENT_SECRET,
+    DEBUG,
+    GRANT_TYPE,
     KEYS,
     LISTENER_PREFIX,
     LISTENERS,
-    NOT_OURS,
+    MAX_VALUE,
+    METHOD,
     PRIMARY,
     PRIMARY_PREFIX,
+    PROTOCOL,
+    SERVER,
+    SSL,
+    USER,
+    Key,
     accepted,
-    cleaned,
     documented,
 )
-from exo_imap_oauth._cmsbs_layers import Findings, Layers, Setting, unquoted
-from exo_imap_oauth._cmsbs_mistakes import (
-    MISTAKES,
-    PLACEHOLDER,
-    RUN_TOGETHER,
-    Checked,
-    is_error,
-)
+from exo_imap_oauth._cmsbs_layers import Layers, unquoted
+from exo_imap_oauth._cmsbs_mistakes import Checked, is_error
+from exo_imap_oauth._cmsbs_spelling import Misspellings, Owners
+from exo_imap_oauth._cmsbs_values import PLACEHOLDER, run_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from exo_imap_oauth.errors import ConfigProblem
 
-_SECRET = "oauth2.clientSecret"
-_ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
+_ONE_CASE = (SSL, PROTOCOL, METHOD, GRANT_TYPE, DEBUG)
 _BLANKS = " \t\f\r\n"
+_NOT_READ_HERE = {METHOD: ("not-oauth2", "oauth2"), PROTOCOL: ("not-imap", "imap")}
+
+
+@dataclass(frozen=True, slots=True)
+class Inboxes:
+    """The inboxes that are read here, and why the others are not."""
+
+    values: dict[str, dict[str, str]] = field(repr=False)
+    absent: dict[str, ConfigProblem]
+
+
+def read_inboxes(layers: Layers, findings: Findings) -> Inboxes:
+    """Draft every inbox, sort out those that are not read here, judge the others."""
+    reader = _Reader(layers, findings)
+    drafts = reader.draft_all()
+    ours, absent = reader.sort_out(drafts)
+    reader.judge(ours or drafts)
+    return Inboxes({draft.name: draft.values for draft in ours}, absent)
 
 
 class _Draft:
@@ -52,160 +75,194 @@ class _Draft:
         return self.found.get(name, unset)
 
 
-def read_inboxes(
-    layers: Layers, findings: Findings
-) -> tuple[dict[str, dict[str, str]], dict[str, ConfigProblem]]:
-    """The values of each inbox that is read here, and why the others are not."""
-    swallowed: set[str] = set()
-    for setting in layers.settings.values():
-        if names := RUN_TOGETHER.findall(setting.value):
-            findings.add("run-together", setting)
-            swallowed.update(names)
-    listeners = _listeners(layers, findings)
-    misspelt = dict(_unknown_keys(layers, listeners))
-    drafts = [_draft(name, layers, findings) for name in (PRIMARY, *listeners)]
-    absent: dict[str, ConfigProblem] = {}
-    if listeners and not {"server", "user"} & drafts[0].found.keys():
-        absent[PRIMARY] = findings.add("only-shared", drafts[0].at("user"))
-        del drafts[0]
-    reasons = {draft.name: _why_absent(draft, swallowed, findings) for draft in drafts}
-    ours = [draft for draft in drafts if not reasons[draft.name]]
-    for draft in drafts:
-        for mistake_id, name in reasons[draft.name]:
-            absent[draft.name] = findings.add(
-                mistake_id,
-                draft.at(name),
-                not ours,
-                inbox=draft.name,
-                key=documented(name, draft.name),
+class _Reader:
+    """The three passes, and what they share."""
+
+    def __init__(self, layers: Layers, findings: Findings) -> None:
+        self._layers = layers
+        self._settings = layers.settings
+        self._findings = findings
+        self._read: dict[str, Checked | None] = {}  # by key: listeners inherit many values
+        self._run_together: set[str] = set()  # the keys of such lines
+        self._explained: set[str] = set()  # keys about which enough was said
+        self._listed = names_in(layers.value(LISTENERS)) if LISTENERS in self._settings else []
+        self._owners = Owners(self._listed)
+        self._misspellings = Misspellings(self._settings, self._owners)
+
+    # ---- first pass
+
+    def draft_all(self) -> list[_Draft]:
+        """The primary inbox and each listener that is listed and has keys."""
+        for key, setting in self._settings.items():
+            if names := run_together(setting.value):
+                self._findings.note(RUN_TOGETHER, setting, severity="error")
+                self._run_together.add(key)
+                self._explained.update(names)
+        first_settings = self._first_settings()
+        self._check_listing(first_settings)
+        nowhere = Setting("", "", self._findings.sources[0], 0)
+        first_settings.setdefault(PRIMARY, nowhere)
+        names = [PRIMARY, *(name for name in self._listed if name != PRIMARY)]
+        return [self._draft(name, first_settings[name]) for name in names if name in first_settings]
+
+    def _first_settings(self) -> dict[str, Setting]:
+        """The first setting of each inbox that has one, listed or not."""
+        first: dict[str, Setting] = {}
+        for key, setting in self._settings.items():
+            if key.startswith((PRIMARY_PREFIX, LISTENER_PREFIX)):
+                first.setdefault(self._owners.of(key), setting)
+        return first
+
+    def _check_listing(self, first_settings: Mapping[str, Setting]) -> None:
+        listing = self._settings.get(LISTENERS)
+        if listing is not None:
+            for name in self._listed:
+                if name == PRIMARY:
+                    self._findings.add("listener-named-default", listing)
+                elif name not in first_settings:
+                    self._findings.add("listener-without-keys", listing, inbox=name)
+        listed = {PRIMARY, *self._listed}
+        for name, setting in first_settings.items():
+            if name not in listed:
+                self._findings.add("listener-not-listed", setting, inbox=name, key=LISTENERS)
+
+    def _draft(self, inbox: str, here: Setting) -> _Draft:
+        draft = _Draft(inbox, here)
+        for name in KEYS:
+            for key in accepted(name, inbox):
+                setting = self._settings.get(key)
+                if setting is None:
+                    continue
+                right_key = documented(name, inbox)
+                if key.startswith(LISTENER_PREFIX) and key != right_key:
+                    self._findings.add("misplaced-key", setting, key=right_key)
+                if name not in draft.found:
+                    draft.found[name] = setting
+                    self._take(draft, name, key)
+        return draft
+
+    def _take(self, draft: _Draft, name: str, key: str) -> None:
+        """Take the value of ``key`` for ``name``, unless its file is unreadable."""
+        if key not in self._read:
+            self._read[key] = self._checked(name, key)
+        read = self._read[key]
+        if read is not None:
+            draft.values[name] = read.value
+            draft.checked[name] = replace(read, others=draft.values)
+
+    def _checked(self, name: str, key: str) -> Checked | None:
+        text = self._layers.value(key)
+        if text is None:
+            return None
+        setting = self._settings[key]
+        value = text if name == CLIENT_SECRET else text.strip(_BLANKS)
+        padded = value != unquoted(text)
+        value = value[: MAX_VALUE + 1] or KEYS[name].default or ""
+        return Checked(
+            value.casefold() if name in _ONE_CASE else value,
+            others={},
+            padded=padded,
+            run_together=key in self._run_together,
+            raw=setting.raw,
+            following=setting.following,
+        )
+
+    # ---- second pass
+
+    def sort_out(self, drafts: list[_Draft]) -> tuple[list[_Draft], dict[str, ConfigProblem]]:
+        """The inboxes that are read here, and why the others are not.
+
+        A primary inbox that only holds what its listeners share is taken from ``drafts``.
+        """
+        absent: dict[str, ConfigProblem] = {}
+        primary = drafts[0]
+        if len(drafts) > 1 and SERVER not in primary.found and USER not in primary.found:
+            absent[PRIMARY] = self._findings.add("only-shared", primary.at(USER))
+            del drafts[0]
+        others = {draft.name: self._names_that_exclude(draft) for draft in drafts}
+        ours = [draft for draft in drafts if not others[draft.name]]
+        for draft in drafts:
+            for name in others[draft.name]:
+                mistake_id, _ = _NOT_READ_HERE[name]
+                absent[draft.name] = self._findings.add(
+                    mistake_id,
+                    draft.at(name),
+                    severity="warning" if ours else "error",
+                    inbox=draft.name,
+                    key=documented(name, draft.name),
+                )
+        return ours, absent
+
+    def _names_that_exclude(self, draft: _Draft) -> list[str]:
+        """The keys that make it an inbox of another kind than ours."""
+        names: list[str] = []
+        for name, (_, wanted) in _NOT_READ_HERE.items():
+            if draft.values[name] != wanted and self._is_meant_so(draft, name):
+                names.append(name)
+        return names
+
+    def _is_meant_so(self, draft: _Draft, name: str) -> bool:
+        """Whether a value is a decision and not a mistake of its own."""
+        checked = draft.checked.get(name)
+        if checked is not None and (checked.run_together or PLACEHOLDER.search(checked.value)):
+            return False
+        if name not in draft.found and self._findings.incomplete:
+            return False
+        return self._explained.isdisjoint(accepted(name, draft.name))
+
+    # ---- third pass
+
+    def judge(self, drafts: list[_Draft]) -> None:
+        """Report what is missing, what is wrong and what nobody reads."""
+        for draft in drafts:
+            self._find_missing(draft)
+            self._find_mistakes(draft)
+        for misspelt in self._misspellings.left():
+            fix = "Remove it, or correct it."
+            if misspelt.nearest:
+                fix = f"Did you mean {misspelt.nearest}?"
+            self._findings.add("unknown-key", misspelt.setting, nearest=fix)
+
+    def _find_missing(self, draft: _Draft) -> None:
+        for key in KEYS.values():
+            names = accepted(key.name, draft.name)
+            if key.default is not None or key.name in draft.found:
+                continue
+            if not self._explained.isdisjoint(names):
+                continue
+            misspelt = self._misspellings.take(names)
+            if misspelt is not None:
+                self._findings.add("missing-misspelt", misspelt, key=names[0])
+            elif not self._findings.incomplete:
+                self._findings.add("missing", draft.at(key.name), belongs=key.belongs)
+            self._explained.add(names[-1])  # listeners that inherit it need not say so again
+
+    def _find_mistakes(self, draft: _Draft) -> None:
+        for key in KEYS.values():
+            checked = draft.checked.get(key.name)
+            if checked is None and key.name not in draft.found and key.default is not None:
+                checked = Checked(key.default, draft.values)
+            if checked is not None:
+                self._check(draft, key, checked)
+
+    def _check(self, draft: _Draft, key: Key, checked: Checked) -> None:
+        """Hold a value against the table, up to the first error."""
+        for check in CHECKS_OF[key.name]:
+            if not check.when(checked):
+                continue
+            fatal = is_error(check.severity, draft.values)
+            self._findings.note(
+                check,
+                draft.at(key.name),
+                severity="error" if fatal else "warning",
+                key=documented(key.name, draft.name),
+                belongs=key.belongs,
             )
-    for draft in ours or drafts:
-        _find_missing(draft, findings, swallowed, misspelt)
-        _find_mistakes(draft, findings)
-    for setting, nearest in misspelt.values():
-        fix = f"Did you mean {nearest}?" if nearest else "Remove it, or correct it."
-        findings.add("unknown-key", setting, nearest=fix)
-    return {draft.name: draft.values for draft in ours}, absent
+            if fatal:
+                break
 
 
-def _listeners(layers: Layers, findings: Findings) -> list[str]:
-    """The names of the listeners that are listed and have keys."""
-    listing = layers.settings.get(LISTENERS)
-    value = (listing and layers.value(listing)) or ""
-    listed = list(dict.fromkeys(filter(None, re.split(r"[\s,;]+", value))))
-    with_keys: dict[str, Setting] = {}
-    for key, setting in layers.settings.items():
-        if key.startswith(LISTENER_PREFIX):
-            with_keys.setdefault(_owner(key, listed), setting)
-    for name in listed:
-        if listing and name == PRIMARY:
-            findings.add("listener-named-default", listing)
-        elif listing and name not in with_keys:
-            findings.add("listener-without-keys", listing, inbox=name)
-    for name, setting in with_keys.items():
-        if name not in listed:
-            findings.add("listener-not-listed", setting, inbox=name, key=LISTENERS)
-    return [name for name in listed if name in with_keys and name != PRIMARY]
-
-
-def _owner(key: str, listed: list[str]) -> str:
-    """The inbox that a key belongs to; the names of listeners may hold dots."""
-    if key.startswith(PRIMARY_PREFIX):
-        return PRIMARY
-    rest = key.removeprefix(LISTENER_PREFIX)
-    return next((name for name in listed if rest.startswith(f"{name}.")), rest.partition(".")[0])
-
-
-def _unknown_keys(layers: Layers, listed: list[str]) -> Iterator[tuple[str, tuple[Setting, str]]]:
-    """Each key under our prefixes that is not read, and the nearest one that is, or ""."""
-    names = {name.casefold(): name for name in KEYS}
-    for key, setting in layers.settings.items():
-        plain = cleaned(key)
-        if not plain.startswith((PRIMARY_PREFIX, LISTENER_PREFIX)):
-            continue
-        inbox = _owner(plain, listed)
-        if any(key in accepted(name, inbox) for name in KEYS) or key.endswith(NOT_OURS):
-            continue
-        prefix = PRIMARY_PREFIX if inbox == PRIMARY else f"{LISTENER_PREFIX}{inbox}."
-        rest = plain.removeprefix(prefix)
-        ours = inbox == PRIMARY or rest.startswith(("mail.imap.", "oauth2."))
-        rest = rest.removeprefix("mail.imap.").casefold()
-        near = difflib.get_close_matches(rest, names, 1, 0.6 if ours else 0.8)
-        if near or ours:  # a listener has many other keys, which are none of our business
-            yield key, (setting, documented(names[near[0]], inbox) if near else "")
-
-
-def _draft(inbox: str, layers: Layers, findings: Findings) -> _Draft:
-    prefix = PRIMARY_PREFIX if inbox == PRIMARY else f"{LISTENER_PREFIX}{inbox}."
-    own = (setting for key, setting in layers.settings.items() if key.startswith(prefix))
-    draft = _Draft(inbox, next(own, Setting("", "", findings.sources[0], 0)))
-    for name in KEYS:
-        for key in accepted(name, inbox):
-            setting = layers.settings.get(key)
-            if setting is None:
-                continue
-            if key.startswith(LISTENER_PREFIX) and key != documented(name, inbox):
-                findings.add("misplaced-key", setting, key=documented(name, inbox))
-            if name not in draft.found:
-                draft.found[name] = setting
-                _read_value(draft, name, layers)
-    return draft
-
-
-def _read_value(draft: _Draft, name: str, layers: Layers) -> None:
-    setting = draft.found[name]
-    text = layers.value(setting)
-    if text is None:
-        return
-    value = text if name == _SECRET else text.strip(_BLANKS)
-    padded = value != unquoted(text)
-    value = value or KEYS[name].default or ""
-    value = value.casefold() if name in _ONE_CASE else value
-    draft.values[name] = value
-    draft.checked[name] = Checked(value, draft.values, padded, setting.raw, setting.following)
-
-
-def _why_absent(draft: _Draft, known: set[str], findings: Findings) -> list[tuple[str, str]]:
-    """The mistakes, and their keys, that make it an inbox of another kind than ours."""
-    wanted = {"authenticationMethod": ("not-oauth2", "oauth2"), "protocol": ("not-imap", "imap")}
-    return [
-        (mistake_id, name)
-        for name, (mistake_id, value) in wanted.items()
-        if draft.values[name] != value
-        and not PLACEHOLDER.search(draft.values[name])
-        and not RUN_TOGETHER.search(draft.values[name])
-        and (name in draft.found or not findings.incomplete)
-        and not known.intersection(accepted(name, draft.name))
-    ]
-
-
-def _find_missing(
-    draft: _Draft, findings: Findings, known: set[str], misspelt: dict[str, tuple[Setting, str]]
-) -> None:
-    """Report what must be set and is not; ``known`` are keys about which enough was said."""
-    for key in KEYS.values():
-        names = accepted(key.name, draft.name)
-        if key.default is not None or key.name in draft.found or known.intersection(names):
-            continue
-        near = next((name for name, (_, nearest) in misspelt.items() if nearest in names), None)
-        if near is not None:
-            findings.add("missing-misspelt", misspelt.pop(near)[0], key=names[0])
-        elif not findings.incomplete:
-            findings.add("missing", draft.at(key.name), belongs=key.belongs)
-        known.add(names[-1])  # listeners that inherit it need not say so again
-
-
-def _find_mistakes(draft: _Draft, findings: Findings) -> None:
-    for key in KEYS.values():
-        checked = draft.checked.get(key.name)
-        if checked is None:
-            if key.default is None or key.name in draft.found:
-                continue
-            checked = Checked(key.default, draft.values)
-        details = {"key": documented(key.name, draft.name), "belongs": key.belongs}
-        for mistake in MISTAKES:
-            if key.name in mistake.keys and mistake.when(checked):
-                is_fatal = is_error(mistake.severity, draft.values)
-                findings.add(mistake.id, draft.at(key.name), is_fatal, **details)
-                if is_fatal:
-                    break
+def names_in(listing: str | None) -> list[str]:
+    """The names in a list, each once: ``"sales, support"``."""
+    names = re.split(r"[\s,;]+", listing or "")
+    return list(dict.fromkeys(name for name in names if name))

@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from exo_imap_oauth._cmsbs_findings import Findings
+from exo_imap_oauth._cmsbs_findings import Setting as Setting  # noqa: PLC0414 - exported
 from exo_imap_oauth._cmsbs_inboxes import read_inboxes
 from exo_imap_oauth._cmsbs_keys import PRIMARY, documented
-from exo_imap_oauth._cmsbs_layers import Findings, Layers
-from exo_imap_oauth._cmsbs_layers import Setting as Setting  # noqa: PLC0414 - exported
+from exo_imap_oauth._cmsbs_layers import Layers
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414 - exported
 from exo_imap_oauth.errors import ExoImapOAuthError, InsecureConnectionError
@@ -180,9 +181,8 @@ class InboxConfig:
                 where = f"{self.user} at {self.host}:{self.port}"
                 imap = stack.enter_context(mailbox)
             except ExoImapOAuthError as error:
-                status, correlation_id = (
-                    getattr(error, name, None) for name in ("status", "correlation_id")
-                )
+                status = getattr(error, "status", None)
+                correlation_id = getattr(error, "correlation_id", None)
                 self._log(
                     "refused after %s: %s, status %s, correlation ID %s",
                     _since(started),
@@ -196,7 +196,7 @@ class InboxConfig:
 
     def _log(self, message: str, *values: object) -> None:
         if self.debug:
-            logger.info(f"inbox %s: {message}", self.name, *values)
+            logger.info("inbox %s: " + message, self.name, *values)
 
 
 def _since(started: float) -> str:
@@ -270,13 +270,18 @@ def load_config(
     """
     findings = Findings()
     layers = Layers(Path(path), os.environ if environ is None else environ, findings)
-    found, absent = read_inboxes(layers, findings)
+    found = read_inboxes(layers, findings)
     error = findings.error(str(path))
     if error is not None:
         del environ, layers, found  # tracebacks hold frames
         raise error
-    inboxes = {name: _inbox(name, values) for name, values in found.items()}
-    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=layers.settings)
+    inboxes = {name: _inbox(name, values) for name, values in found.values.items()}
+    return CmsbsConfig(
+        inboxes,
+        absent=found.absent,
+        warnings=findings.warnings,
+        settings=layers.settings,
+    )
 
 
 def _inbox(name: str, values: Mapping[str, str]) -> InboxConfig:

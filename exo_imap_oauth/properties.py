@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from typing_extensions import override
 
 from exo_imap_oauth.errors import ConfigProblem, PropertiesError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Property", "parse"]
 
 
 class Property(NamedTuple):
@@ -28,6 +33,28 @@ class Property(NamedTuple):
     @override
     def __repr__(self) -> str:
         return f"Property(key={self.key!r}, value=..., source={self.source!r}, line={self.line})"
+
+
+class Entry(NamedTuple):
+    """One entry with the text it was made from; :func:`parse` gives less.
+
+    Attributes:
+        key: The key.
+        value: The value.
+        line: The line in which the entry begins, from 1.
+        raw: Its lines as they stand in the file, escapes and all.
+        following: The line below the entry.
+    """
+
+    key: str
+    value: str
+    line: int
+    raw: str
+    following: str
+
+    @override
+    def __repr__(self) -> str:
+        return f"Entry(key={self.key!r}, value=..., line={self.line})"
 
 
 # What lies between entries, then the end, or an entry without a backslash (key and value) or
@@ -66,23 +93,37 @@ def parse(
         PropertiesError: An escape ``\u`` is not followed by four hexadecimal digits.
     """
     found: list[PropertiesError] = []
-    entries = _read(data if isinstance(data, str) else data.decode("latin-1"), source, found)
+    text = _with_plain_line_ends(data if isinstance(data, str) else data.decode("latin-1"))
+    entries = [
+        Property(key, value, source, line)
+        for key, value, line, _, _ in _scan(text, source=source, errors=found)
+    ]
     if errors is not None:
         errors += found
     elif found:
-        del data, entries  # they may hold secrets, and tracebacks hold frames
+        del data, text, entries  # they may hold secrets, and tracebacks hold frames
         raise found[0]
     return entries
 
 
-def _read(text: str, source: str, errors: list[PropertiesError]) -> list[Property]:
-    if "\r" in text:
-        # To Java a backslash before the last CR LF continues into nothing, which is no entry;
-        # before a last LF it is an entry without key and value.
-        end = "\n" if text.endswith("\r\n") else ""
-        text = text.replace("\r\n", "\n").replace("\r", "\n") + end
-    text += "" if text.endswith("\n") else "\n"
-    entries: list[Property] = []
+def read_entries(text: str, *, source: str, errors: list[PropertiesError]) -> Iterator[Entry]:
+    """The entries of a file with their raw lines, one by one: few of them are kept.
+
+    Args:
+        text: The file.
+        source: Its name, for errors.
+        errors: Takes the errors of malformed entries, which are left out, as they are reached.
+    """
+    text = _with_plain_line_ends(text)
+    for key, value, line, start, end in _scan(text, source=source, errors=errors):
+        following = text[end + 1 : text.find("\n", end + 1)]
+        yield Entry(key, value, line, text[start:end], following)
+
+
+def _scan(
+    text: str, *, source: str, errors: list[PropertiesError]
+) -> Iterator[tuple[str, str, int, int, int]]:
+    """Key, value and line of each entry, and where in ``text`` it begins and ends."""
     line, counted = 1, 0
     for match in _ENTRY.finditer(text):
         if match.lastindex is None:  # the end
@@ -92,15 +133,31 @@ def _read(text: str, source: str, errors: list[PropertiesError]) -> list[Propert
         line += text.count("\n", counted, start)
         counted = start
         if escaped is not None:
-            [(key, value)] = _KEY_AND_VALUE.findall(_CONTINUATION.sub("", escaped))
             try:
-                key = _ESCAPE.sub(_unescape, key) if "\\" in key else key
-                value = _ESCAPE.sub(_unescape, value) if "\\" in value else value
+                key, value = _unescaped(escaped)
             except ValueError:
                 errors.append(_malformed(source, line))
                 continue
-        entries.append(Property(key, value, source, line))
-    return entries
+        yield key, value, line, start, match.end()
+
+
+def _with_plain_line_ends(text: str) -> str:
+    """The text with LF for every line end, one at its end included."""
+    if "\r" in text:
+        # To Java a backslash before the last CR LF continues into nothing, which is no entry;
+        # before a last LF it is an entry without key and value.
+        end = "\n" if text.endswith("\r\n") else ""
+        text = text.replace("\r\n", "\n").replace("\r", "\n") + end
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _unescaped(entry: str) -> tuple[str, str]:
+    [(key, value)] = _KEY_AND_VALUE.findall(_CONTINUATION.sub("", entry))
+    if "\\" in key:
+        key = _ESCAPE.sub(_unescape, key)
+    if "\\" in value:
+        value = _ESCAPE.sub(_unescape, value)
+    return key, value
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -113,6 +170,6 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _malformed(source: str, line: int) -> PropertiesError:
-    message = r"A \u that four hexadecimal digits do not follow is malformed to Java."
+    message = r"A \u that is not followed by four hexadecimal digits is malformed to Java."
     problem = ConfigProblem("", source, line, message, r"Double the backslash: C:\\users.")
     return PropertiesError("malformed properties:", problems=[problem], source=source, line=line)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
+from support.servers import Servers, running_servers
+
+from exo_imap_oauth.testing import ready_exchange
+from exo_imap_oauth.testing._pool import ExchangePool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +29,24 @@ def dovecot_binary() -> str:
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)
+
+
+@pytest.fixture
+def exchange() -> Iterator[ReadyExchange]:
+    """A loopback Exchange where every step of the administrator is done."""
+    with ready_exchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
+    """The same, in the default trust, and tokens are cached for this test alone."""
+    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
+        yield factory(ready=True)
+
+
+@pytest.fixture(scope="session")
+def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
+    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers

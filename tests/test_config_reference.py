@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from exo_imap_oauth._cmsbs_checks import CHECKS
 from exo_imap_oauth._cmsbs_keys import KEYS, documented
-from exo_imap_oauth._cmsbs_mistakes import MISTAKES
+from exo_imap_oauth._cmsbs_mistakes import TEXTS
 
+MISTAKES = (*CHECKS, *TEXTS.values())
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 COMMAND = "python tests/test_config_reference.py"
 SEVERITIES = {
@@ -78,7 +80,7 @@ def mistakes_table() -> str:
 
 
 def written(page: str) -> str:
-    """The page with its tables made anew."""
+    """The page with its tables made again."""
     for name, text in (("keys", keys_table()), ("mistakes", mistakes_table())):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         before, rest = page.split(begin)

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import exo_imap_oauth
-from exo_imap_oauth.testing import ready_exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from exo_imap_oauth.testing import ReadyExchange
 
 ROOT = Path(__file__).parent.parent
@@ -28,16 +25,17 @@ MODULES = sorted(
 )
 
 
-@pytest.fixture
-def exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyExchange]:
-    """A loopback Exchange with its configuration in ./cmsbs-conf, trusted by default."""
-    with ready_exchange() as exchange:
-        exchange.write_config(tmp_path)
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("SSL_CERT_FILE", str(exchange.write_ca(tmp_path / "ca.pem")))
-        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
-        monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
-        yield exchange
+@pytest.fixture(name="exchange")
+def _exchange(
+    exchange: ReadyExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ReadyExchange:
+    """Its configuration in ./cmsbs-conf, trusted by default as an administrator would do it."""
+    exchange.write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(exchange.write_ca(tmp_path / "ca.pem")))
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+    return exchange
 
 
 def test_the_readmes_examples_run(exchange: ReadyExchange) -> None:

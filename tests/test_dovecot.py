@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 import imaplib
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sys
+from typing import Any
 
-import jwt
 import pytest
-import requests
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from support.dovecot import Dovecot
+from support.servers import DENIED, INBOX, WAITING, Servers
 
-from exo_imap_oauth import InboxConfig, TokenSource, authenticate_xoauth2, open_mailbox
+from exo_imap_oauth import InboxConfig, TokenSource, authenticate_xoauth2
 from exo_imap_oauth.errors import AuthenticationRefused, ImapError, InsecureConnectionError
-from exo_imap_oauth.testing import LoopbackExchange, ready_exchange
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from exo_imap_oauth.testing import ReadyExchange
-
-INBOX, DENIED = "inbox@contoso.example", "denied@contoso.example"
 MESSAGE = b"From: someone@contoso.example\r\nSubject: Hello from Dovecot\r\n\r\nBody\r\n"
-CHALLENGE = {"status": "401", "schemes": "bearer", "scope": "mail"}
 
 
-class Servers(NamedTuple):
-    exchange: ReadyExchange
-    dovecot: Dovecot
-
-    def source(self, **options: Any) -> TokenSource:
-        app = self.exchange.app
-        return TokenSource(
-            app.tenant_id,
-            app.client_id,
-            self.exchange.secret.value,
-            token_uri=self.exchange.token_uri(),
-            ssl_context=self.exchange.ssl_context,
-            **options,
-        )
-
-    def open(self, token: Any, user: str = INBOX, **options: Any) -> Any:
-        options = {"port": self.dovecot.port} | options
-        return open_mailbox(
-            user, token, host=self.dovecot.host, ssl_context=self.dovecot.ssl_context, **options
-        )
-
-
-def _public_key(exchange: LoopbackExchange, folder: Path) -> dict[str, Any]:
-    uri = f"{exchange.authority}/{exchange.tenant_id}"
-    ca = exchange.write_ca(folder / "ca.pem")
-    with requests.Session() as session:
-        session.trust_env = False
-        with session.get(f"{uri}/discovery/v2.0/keys", verify=str(ca)) as response:
-            (key,) = response.json()["keys"]
-    pem = jwt.PyJWK(key).key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return {"public_key_pem": pem, "kid": key["kid"]}
-
-
-@pytest.fixture(scope="module")
-def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with ready_exchange() as exchange:
-        options = _public_key(exchange, tmp_path_factory.mktemp("ca"))
-        with Dovecot(
-            **options,
-            issuer=f"https://sts.windows.net/{exchange.app.tenant_id}/",
-            audience="https://outlook.office365.com",
-            users={exchange.app.enterprise_object_id: [INBOX, DENIED]},
-            denied=[DENIED],
-            binary=dovecot_binary,
-        ) as dovecot:
-            dovecot.deliver(INBOX, MESSAGE)
-            yield Servers(exchange, dovecot)
+@pytest.fixture(scope="session", autouse=True)
+def _message(servers: Servers) -> None:
+    servers.dovecot.deliver(INBOX, MESSAGE)
 
 
 def test_a_token_logs_in_on_a_plain_imaplib_connection(servers: Servers) -> None:
@@ -138,20 +83,29 @@ def test_an_expired_token_is_refused_with_the_challenge(servers: Servers) -> Non
         ).get_token()
     finally:
         servers.exchange.advance_clock(600)
-    assert _refusal(servers, token).challenge == CHALLENGE
+    assert _refusal(servers, token).challenge == servers.dovecot.challenge()
 
 
 def test_a_wrong_audience_is_refused_with_the_challenge(servers: Servers) -> None:
     error = _refusal(servers, servers.source(scope="https://graph.microsoft.com/.default"))
-    assert error.challenge == CHALLENGE
-    assert '"status": "401"' in str(error)
+    expected = servers.dovecot.challenge(token_is_valid=True)
+    assert error.challenge == expected
+    assert f'"status": "{expected["status"]}"' in str(error)
 
 
 def test_a_denied_mailbox_is_refused_with_the_challenge(servers: Servers) -> None:
-    assert _refusal(servers, servers.source(), DENIED).challenge == CHALLENGE
+    refusal = _refusal(servers, servers.source(), DENIED)
+    assert refusal.challenge == servers.dovecot.challenge(token_is_valid=True)
 
 
 def test_a_folder_that_does_not_exist_is_named(servers: Servers) -> None:
     with pytest.raises(ImapError, match=r"did not open .*Sent Items.*NO"):
         with servers.open(servers.source(), folder="Sent Items"):
             pass
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="imap.idle() exists from CPython 3.14 on")
+def test_imap_idle_tells_of_a_message_that_arrives(servers: Servers) -> None:
+    with servers.open(servers.source(), WAITING) as imap, imap.idle(duration=10) as idler:
+        servers.dovecot.deliver(WAITING, MESSAGE)
+        assert ("EXISTS", [b"1"]) in idler

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import imaplib
 import io
-import json
 import logging
 import socket
 import ssl
@@ -14,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
+from support.leaks import everything_in
 from support.proxy import CountingProxy
 from support.scripted_imap import (
     CLIENT_CLOSES,
@@ -36,10 +36,10 @@ from exo_imap_oauth.errors import (
     Throttled,
     TokenRequestRejected,
 )
-from exo_imap_oauth.testing import LoopbackExchange, ready_exchange
+from exo_imap_oauth.testing import LoopbackExchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -55,12 +55,6 @@ EXAMINE = Step("{tag} EXAMINE .+", "* 0 EXISTS\n{tag} OK [READ-ONLY] done.")
 STATUS = Step(
     r"{tag} STATUS INBOX \(UIDVALIDITY\)", "* STATUS INBOX (UIDVALIDITY 1)\n{tag} OK done."
 )
-
-
-@pytest.fixture
-def exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 def source_of(exchange: LoopbackExchange, app: Any, secret: str, **options: Any) -> TokenSource:
@@ -93,6 +87,16 @@ def test_one_line_opens_the_mailbox(exchange: ReadyExchange) -> None:
     (login,) = exchange.logins
     assert login.initial_response
     assert imap.state == "LOGOUT"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="imap.idle() exists from CPython 3.14 on")
+def test_imap_idle_tells_of_a_message_that_arrives(exchange: ReadyExchange) -> None:
+    source = source_of(exchange, exchange.app, exchange.secret.value)
+    with opened(exchange, source) as imap:
+        with imap.idle(duration=10) as idler:
+            exchange.deliver(USER, b"Subject: new\r\n\r\nNew.\r\n")
+            assert ("EXISTS", [b"4"]) in idler
+        assert imap.search(None, "ALL") == ("OK", [b"1 2 3 4"])
 
 
 def test_an_open_imaplib_connection_is_logged_in(exchange: ReadyExchange) -> None:
@@ -156,6 +160,28 @@ def test_folder_names_are_encoded(folder: str, argument: bytes) -> None:
 def opened_scripted(server: ScriptedImap, token: Any = TOKEN, **options: Any) -> Any:
     options = {"ssl_context": server.ssl_context, "port": server.port, **options}
     return open_mailbox(USER, token, host=server.host, **options)
+
+
+@pytest.mark.parametrize(("starttls", "port"), [(False, 993), (True, 143)])
+def test_without_a_port_it_is_the_one_of_the_protocol(
+    starttls: bool, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connection(address: tuple[str, int], *_: object, **__: object) -> NoReturn:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", connection)
+    with pytest.raises(ConnectionFailed, match=f"outlook.office365.com:{port}"):
+        open_mailbox(USER, TOKEN, starttls=starttls).__enter__()
+    assert asked == [("outlook.office365.com", port)]
+
+
+def test_the_connection_waits_for_no_more_data_and_has_a_timeout_by_default() -> None:
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server, opened_scripted(server) as imap:
+        assert imap.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert 0 < imap.sock.gettimeout() <= 30
 
 
 # ---- the administrator's steps ---------------------------------------------------------------
@@ -499,6 +525,18 @@ def test_the_probe_tells_what_the_server_said() -> None:
     assert "BAD User is authenticated but not connected." in str(raised.value).splitlines()[0]
 
 
+def test_a_server_that_refuses_starttls_is_left_at_once() -> None:
+    script = [
+        GREETING,
+        capability("IMAP4rev1 STARTTLS AUTH=XOAUTH2"),
+        Step("{tag} STARTTLS", "{tag} NO not now"),
+        CLIENT_CLOSES,
+    ]
+    with ScriptedImap(script) as server:
+        with pytest.raises(ConnectionFailed, match="cannot be reached"):
+            opened_scripted(server, starttls=True).__enter__()
+
+
 def test_a_server_that_says_nothing_is_left_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -651,6 +689,16 @@ def test_an_access_token_of_azure_core_logs_in() -> None:
             pass
 
 
+def test_a_credential_that_also_shows_a_token_is_asked_for_a_new_one() -> None:
+    class Credential(Source):
+        token = "the one of an hour ago"
+
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:
+        with opened_scripted(server, Credential(TOKEN)):
+            pass
+    assert server.lines[1].endswith(TOKEN_LINE)
+
+
 @pytest.mark.parametrize("issued", ["eyJodd", {"token": "eyJodd"}, None])
 def test_a_credential_that_gives_no_token_object_is_named(issued: object) -> None:
     class Odd:
@@ -660,12 +708,58 @@ def test_a_credential_that_gives_no_token_object_is_named(issued: object) -> Non
     with pytest.raises(TypeError, match="no token with a text") as raised:
         with open_mailbox(USER, Odd()):  # type: ignore[arg-type] # on purpose
             pass
-    assert "eyJodd" not in _everything_in(raised.value)
+    assert "eyJodd" not in everything_in(raised.value)
 
 
 def test_a_plain_token_is_tried_once() -> None:
     with pytest.raises(AuthenticationRefused):
         log_in(TOKEN, REFUSE)
+
+
+# ---- CAPABILITY after the OK, which imaplib asks for from 3.13.15, 3.14.8 and 3.15.0 on ------
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{tag} BAD Not now.",
+        "{tag} NO Server busy.",
+        "{tag} OK but no list",
+        "* CAPABILITY IMAP4rev1 \xff\n{tag} OK done.",
+    ],
+)
+def test_once_the_server_said_ok_the_login_stands(reply: str) -> None:
+    source = Source("one", "two")
+    steps = [AUTHENTICATE, Step("{tag} CAPABILITY", reply, optional=True), SELECT, LOGOUT]
+    with ScriptedImap([GREETING, capability(), *steps], tls=True) as server:
+        with opened_scripted(server, source) as imap:
+            assert "AUTH=XOAUTH2" in imap.capabilities
+    assert source.invalidated == []
+
+
+@pytest.mark.parametrize(("end", "said"), [("", "EOF"), ("* BYE Going down.", "Going down")])
+def test_a_connection_that_breaks_after_the_ok_is_no_refusal(end: str, said: str) -> None:
+    source = Source("one", "two")
+    with pytest.raises(ConnectionFailed, match=said):
+        with ScriptedImap(
+            [GREETING, capability(), AUTHENTICATE, asked_next(end)], tls=True
+        ) as server:
+            with opened_scripted(server, source):
+                pass
+    assert source.invalidated == []
+
+
+def test_a_connection_that_breaks_after_the_second_tries_ok_is_no_refusal() -> None:
+    source = Source("one", "two")
+    script = [GREETING, capability(), REFUSE, AUTHENTICATE, asked_next("* BYE Bye.")]
+    with pytest.raises(ConnectionFailed):
+        with ScriptedImap(script, tls=True) as server, opened_scripted(server, source):
+            pass
+
+
+def asked_next(reply: str) -> Step:
+    """Whatever the client's first command after the login is."""
+    return Step("{tag} (CAPABILITY|SELECT .+)", reply)
 
 
 # ---- the body of open_mailbox ----------------------------------------------------------------
@@ -743,7 +837,7 @@ def test_a_folder_that_only_opens_for_reading_says_how_to_open_it() -> None:
 def test_text_that_would_forge_the_message_is_refused(user: str, token: str, text: str) -> None:
     with pytest.raises(ValueError, match=text) as raised:
         open_mailbox(user, token)
-    assert "secret" not in _everything_in(raised.value)
+    assert "secret" not in everything_in(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -770,24 +864,6 @@ def test_arguments_of_a_wrong_type_are_refused(arguments: Any) -> None:
         open_mailbox(*arguments)
 
 
-def _everything_in(error: BaseException) -> str:
-    """Texts, attributes and the locals of all frames but those of this file."""
-    seen: list[str] = []
-    errors: list[BaseException | None] = [error]
-    while errors:
-        current = errors.pop()
-        if current is None:
-            continue
-        seen += [str(current), repr(vars(current))]
-        frame = current.__traceback__
-        while frame is not None:
-            if frame.tb_frame.f_code.co_filename != __file__:
-                seen.append(repr(frame.tb_frame.f_locals))
-            frame = frame.tb_next
-        errors += [current.__cause__, current.__context__]
-    return "\n".join(seen)
-
-
 @pytest.mark.parametrize(
     "steps",
     [
@@ -812,7 +888,7 @@ def test_no_frame_text_or_record_of_a_failed_login_holds_the_token(
     with ScriptedImap(steps, tls=True) as server:
         with pytest.raises(ImapError) as raised, opened_scripted(server, timeout=3):
             pass
-    seen = _everything_in(raised.value) + caplog.text
+    seen = everything_in(raised.value) + caplog.text
     assert TOKEN not in seen
     assert TOKEN_LINE.decode()[:40] not in seen
 
@@ -829,16 +905,8 @@ def test_ctrl_c_during_the_login_leaves_no_token_in_the_traceback(
         with pytest.raises(KeyboardInterrupt) as raised:
             authenticate_xoauth2(imap, USER, TOKEN)
         imap.shutdown()
-    assert TOKEN not in _everything_in(raised.value)
-    assert TOKEN_LINE.decode()[:40] not in _everything_in(raised.value)
-
-
-def test_a_challenge_that_is_no_json_object_is_none() -> None:
-    from exo_imap_oauth.xoauth2 import decode_challenge
-
-    assert decode_challenge(b"[1]") is None
-    assert decode_challenge(b"\xff") is None
-    assert decode_challenge(json.dumps({"status": "400"}).encode()) == {"status": "400"}
+    assert TOKEN not in everything_in(raised.value)
+    assert TOKEN_LINE.decode()[:40] not in everything_in(raised.value)
 
 
 def test_a_send_that_the_application_put_in_place_is_kept() -> None:
@@ -854,4 +922,4 @@ def test_a_send_that_the_application_put_in_place_is_kept() -> None:
             vars(imap)["send"] = recording
             authenticate_xoauth2(imap, USER, TOKEN, verify_mailbox=False)
             assert imap.send is recording
-    assert len(sent) == 2
+    assert len([line for line in sent if not line.endswith(b" CAPABILITY\r\n")]) == 2

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import socket
 import ssl
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
 import trustme
 from support import HOST, client_context
+from support.leaks import everything_in
 from support.token_endpoint import CLIENT, SECRET, TENANT, TokenEndpoint, http, rejected, token
 
 from exo_imap_oauth import TokenSource
@@ -169,20 +170,24 @@ def test_retry_after_beyond_the_deadline_fails_at_once() -> None:
         before = time.monotonic()
         with pytest.raises(TokenEndpointUnavailable) as raised:
             endpoint.source(deadline=20).get_token()
-        assert time.monotonic() - before < 10
+        assert time.monotonic() - before < 20
     assert raised.value.retry_after == 3000
     assert raised.value.retryable
     assert len(endpoint.forms) == 1
 
 
-def test_tries_end_with_the_deadline_and_the_last_answer() -> None:
+def test_tries_end_with_the_deadline_and_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def longest(_: float, high: float) -> float:
+        return high
+
+    monkeypatch.setattr("random.uniform", longest)  # pauses: 0.5 s, 1 s
     page = "<html><title>502</title>Bad\x07 Gateway"
     with TokenEndpoint(http(502, page, json_body=False)) as endpoint:
         with pytest.raises(TokenEndpointUnavailable) as raised:
-            endpoint.source(deadline=1.0).get_token()
+            endpoint.source(deadline=1.5).get_token()
     assert "HTTP 502, <html><title>502</title>Bad Gateway" in str(raised.value)
     assert raised.value.retry_after is None
-    assert len(endpoint.forms) >= 2
+    assert len(endpoint.forms) == 2
 
 
 @pytest.mark.parametrize(
@@ -223,9 +228,9 @@ def test_headers_that_drip_are_cut_off_and_asked_for_again() -> None:
         while not endpoint.release.wait(0.02):
             connection.sendall(b"x")
 
-    with TokenEndpoint(drip, drip, token("at.last")) as endpoint:
-        assert endpoint.source(timeout=0.2).get_token().token == "at.last"
-    assert len(endpoint.forms) == 3
+    with TokenEndpoint(drip, token("at.last")) as endpoint:
+        assert endpoint.source(timeout=1).get_token().token == "at.last"
+    assert len(endpoint.forms) == 2
 
 
 def test_a_body_that_drips_is_cut_off_and_asked_for_again() -> None:
@@ -235,7 +240,7 @@ def test_a_body_that_drips_is_cut_off_and_asked_for_again() -> None:
             connection.sendall(b" ")
 
     with TokenEndpoint(drip, token("at.last")) as endpoint:
-        assert endpoint.source(timeout=0.2).get_token().token == "at.last"
+        assert endpoint.source(timeout=1).get_token().token == "at.last"
     assert len(endpoint.forms) == 2
 
 
@@ -251,7 +256,7 @@ def test_the_body_of_a_redirect_is_not_read() -> None:
 
     with TokenEndpoint(endless) as endpoint:
         with pytest.raises(TokenEndpointUnavailable, match="1048576 bytes"):
-            endpoint.source(timeout=5, deadline=5).get_token()
+            endpoint.source().get_token()
     assert sent < 20_000_000
 
 
@@ -274,12 +279,28 @@ def test_a_retry_after_that_makes_no_sense_is_ignored(value: str) -> None:
         assert endpoint.source().get_token().token == "healed"
 
 
+def test_the_servers_own_retry_after_is_kept_however_short() -> None:
+    with TokenEndpoint(http(503, Retry_After="7")) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source(deadline=5).get_token()
+    assert raised.value.retry_after == 7
+
+
+def test_words_of_imap_in_a_gateways_page_get_no_advice_on_imap() -> None:
+    page = http(500, "mail gateway: NO AUTHENTICATE failed.", Retry_After="60", json_body=False)
+    with TokenEndpoint(page) as endpoint:
+        with pytest.raises(TokenEndpointUnavailable) as raised:
+            endpoint.source().get_token()
+    assert raised.value.advice
+    assert raised.value.advice.id == "entra-unavailable"
+
+
 # ---- connections -----------------------------------------------------------------------------
 
 
 def test_a_refused_connection_says_so_and_what_to_check() -> None:
     with TokenEndpoint(token()) as endpoint:
-        source = endpoint.source(deadline=0.3)
+        source = endpoint.source(deadline=1)
     with pytest.raises(TokenEndpointUnavailable) as raised:
         source.get_token()
     assert "ConnectionRefusedError" in str(raised.value)
@@ -287,6 +308,21 @@ def test_a_refused_connection_says_so_and_what_to_check() -> None:
     assert raised.value.advice.id == "token-endpoint-unreachable"
     assert f"{HOST}:{endpoint.port}" in raised.value.advice.cause + raised.value.advice.fix
     assert ":993" not in str(raised.value)
+
+
+def test_a_connection_that_stands_too_late_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeout = 1.0
+    real = socket.getaddrinfo
+    delays = iter([timeout + 0.1])
+
+    def name_service(*arguments: Any, **options: Any) -> Any:
+        time.sleep(next(delays, 0))  # longer than anybody waits, and no timeout of a socket sees it
+        return real(*arguments, **options)
+
+    with TokenEndpoint(token("in.time")) as endpoint:
+        monkeypatch.setattr(socket, "getaddrinfo", name_service)
+        assert endpoint.source(timeout=timeout).get_token().token == "in.time"
+    assert len(endpoint.forms) == 1
 
 
 def test_a_certificate_that_is_not_trusted_fails_at_once() -> None:
@@ -316,8 +352,6 @@ def test_a_certificate_of_another_host_fails() -> None:
 def test_a_proxy_of_the_environment_is_used_with_the_same_context(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import socket
-
     asked: list[bytes] = []
 
     def tunnel(listener: socket.socket, port: int) -> None:
@@ -396,9 +430,7 @@ def test_no_frame_of_a_refused_argument_shows_the_secret(arguments: dict[str, An
     good: dict[str, Any] = {"tenant_id": TENANT, "client_id": CLIENT, "client_secret": SECRET}
     with pytest.raises((TypeError, ValueError)) as raised:
         TokenSource(**(good | arguments))
-    report = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
-    frames = [frame for frame in report.stack if frame.filename != __file__]
-    assert SECRET not in str([frame.locals for frame in frames])
+    assert SECRET not in everything_in(raised.value)
 
 
 def test_a_broken_answer_that_holds_a_token_is_not_quoted() -> None:
@@ -421,17 +453,8 @@ def test_no_frame_text_record_or_pickle_of_a_failure_holds_the_secret(
         source = endpoint.source(deadline=0.3, ssl_context=context)
         with pytest.raises(TokenError) as raised:
             source.get_token()
-    seen = [caplog.text, repr(source), str(raised.value)]
-    error: BaseException | None = raised.value
-    while error is not None:
-        seen.append(repr(vars(error)))
-        frame = error.__traceback__
-        while frame is not None:
-            if not frame.tb_frame.f_code.co_filename.endswith(("test_token_endpoint.py",)):
-                seen.append(repr(frame.tb_frame.f_locals))
-            frame = frame.tb_next
-        error = error.__context__ or error.__cause__
-    assert not [text for text in seen if SECRET in text]
+    seen = caplog.text + repr(source) + everything_in(raised.value)
+    assert SECRET not in seen
     assert SECRET.encode() not in pickle.dumps(raised.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import copy
@@ -28,7 +29,7 @@ from exo_imap_oauth.errors import (
     TokenError,
     TokenRequestRejected,
 )
-from exo_imap_oauth.token_cache import MemoryTokenCache, default_cache
+from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -158,7 +159,8 @@ def test_a_caller_waits_no_longer_than_its_deadline_and_the_late_answer_still_se
             before = time.monotonic()
             with pytest.raises(TokenEndpointUnavailable) as raised:
                 source.get_token()
-            assert time.monotonic() - before < 5
+            assert time.monotonic() - before < 30
+            assert raised.value.retryable
             assert raised.value.retry_after is None  # nobody asked for a pause
             endpoint.release.set()
             assert waiting.result().token == "late"
@@ -177,15 +179,15 @@ def test_a_flight_that_hangs_beyond_its_deadline_is_replaced(
     def hang_once(request: Any) -> Any:
         if not hanging.is_set():
             hanging.set()
-            release.wait(10)
+            release.wait(60)
             return TokenError("far too late")
         return real(request)
 
     monkeypatch.setattr(token_endpoint, "request_token", hang_once)
     with TokenEndpoint(token("second")) as endpoint:
-        source = endpoint.source(deadline=0.2)
         with pytest.raises(TokenEndpointUnavailable):
-            source.get_token()
+            endpoint.source(deadline=0.2).get_token()
+        source = endpoint.source()
         assert source.get_token().token == "second"
         release.set()
         assert source.get_token().token == "second"
@@ -196,6 +198,7 @@ def test_ctrl_c_in_a_waiting_caller_harms_no_other() -> None:
 import os, signal, sys, threading
 sys.path[:0] = sys.argv[1:]
 from support.token_endpoint import TokenEndpoint, token
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores SIGINT
 with TokenEndpoint(token()) as endpoint:
     endpoint.then(endpoint.stall(token("unharmed")))
     source = endpoint.source()
@@ -205,8 +208,8 @@ with TokenEndpoint(token()) as endpoint:
     def interrupt():
         endpoint.wait_for_request()
         os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=interrupt).start()
     try:
+        threading.Thread(target=interrupt).start()
         source.get_token()
     except KeyboardInterrupt:
         endpoint.release.set()
@@ -223,7 +226,7 @@ def _python(script: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", script, str(tests.parent), str(tests)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -249,7 +252,7 @@ def test_in_the_refresh_window_the_old_token_is_given_while_one_thread_fetches(
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.005)
@@ -260,27 +263,25 @@ def test_a_failed_refresh_leaves_the_old_token_serving_and_pauses(
     failure: bytes, clock: Callable[[float], None]
 ) -> None:
     with TokenEndpoint(token("old")) as endpoint:
-        source = endpoint.source(deadline=0.2)
+        source = endpoint.source()
         source.get_token()
         clock(3400)
         endpoint.then(failure)
-        assert source.get_token().token == "old"
-        _until(lambda: slots._slots[_slot_key(source)].paused_until > 0)
+        refused = failure == rejected()
+        # What may heal is tried again until the deadline, which only this fetch shall have so soon.
+        assert endpoint.source(deadline=30 if refused else 0.2).get_token().token == "old"
+        _until(lambda: source._slot.paused_until > 0)
         asked = len(endpoint.forms)
         for _ in range(20):
             assert source.get_token().token == "old"
         assert len(endpoint.forms) == asked
         endpoint.then(token("new"))
         clock(300)  # now the old one is expired
-        if failure == rejected():
+        if refused:
             with pytest.raises(TokenRequestRejected):
                 source.get_token()
         else:
             assert source.get_token().token == "new"
-
-
-def _slot_key(source: TokenSource) -> tuple[int, str]:
-    return (id(source._slot.cache), source._slot.key)
 
 
 def test_the_pause_obeys_retry_after(clock: Callable[[float], None]) -> None:
@@ -289,9 +290,10 @@ def test_the_pause_obeys_retry_after(clock: Callable[[float], None]) -> None:
         source.get_token()
         clock(3400)
         endpoint.then(http(429, Retry_After="120"))
+        before = time.monotonic()
         source.get_token()
         _until(lambda: source._slot.paused_until > 0)
-        assert 119 < source._slot.paused_until - time.monotonic() < 133
+        assert before + 120 < source._slot.paused_until < time.monotonic() + 133
 
 
 def test_the_window_is_refresh_in_where_the_answer_has_it() -> None:
@@ -383,7 +385,7 @@ def test_a_refusal_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_program_that_builds_a_source_for_each_attempt_does_not_hammer_entra() -> None:
     with TokenEndpoint(rejected()) as endpoint:
-        for _ in range(5):
+        for _ in range(3):  # a refusal is remembered for 5 s
             with pytest.raises(TokenRequestRejected) as raised:
                 endpoint.source().get_token()
             del raised
@@ -417,6 +419,24 @@ def test_the_own_scope_is_accepted_and_no_other() -> None:
             source.get_token("https://graph.microsoft.com/.default")
         with pytest.raises(TypeError, match="claim"):
             source.get_token(claim="x")
+
+
+def test_a_fresh_token_that_is_asked_for_by_its_scope_starts_no_fetch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+
+    def start(*thread: object) -> None:
+        started.append(thread)
+
+    with TokenEndpoint(token()) as endpoint:
+        source = endpoint.source()
+        issued = source.get_token()
+        monkeypatch.setattr(_thread, "start_new_thread", start)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for _ in range(3):  # as each open_mailbox() does
+            assert source.get_token(source.scope) is issued
+        assert started == []
 
 
 def test_claims_force_a_fetch() -> None:
@@ -630,25 +650,3 @@ def test_dropped_identities_leave_nothing_but_a_bounded_cache() -> None:
         gc.collect()
         assert len(slots._slots) == before
         assert len(cache._tokens) == 10
-
-
-def test_the_default_cache_is_one_for_the_process() -> None:
-    assert default_cache() is default_cache()
-    with pytest.raises(ValueError, match="maxsize"):
-        MemoryTokenCache(0)
-
-
-def test_a_cache_forgets_expired_tokens_and_discards_only_the_one_meant() -> None:
-    cache = MemoryTokenCache()
-    now = int(time.time())
-    old, new = (AccessToken(text, now + 60, now, now) for text in ("old", "new"))
-    cache.set("key", new)
-    cache.discard("key", old)
-    assert cache.get("key") is new
-    cache.discard("key", new)
-    assert cache.get("key") is None
-    cache.set("key", AccessToken("gone", now - 1, now - 1, now))
-    assert cache.get("key") is None
-    cache.set("key", new)
-    cache.clear()
-    assert cache.get("key") is None

@@ -1,8 +1,9 @@
-"""A real Dovecot 2.3 IMAP server that accepts access tokens, for the length of a ``with``."""
+"""A real Dovecot 2.3 or 2.4 IMAP server that accepts access tokens, for a ``with``."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import grp
 import itertools
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from support import HOST, client_context, server_certificate
+from support.dovecot_settings import Settings, configuration_files
 
 if TYPE_CHECKING:
     import ssl
@@ -26,94 +28,12 @@ _START_LIMIT = 10.0  # s, from exec to the greeting; about 0.2 is normal
 _STOP_LIMIT = 10.0  # s, from SIGTERM to the end of the master process; about 1 is normal
 _TRIES = 5  # ports are chosen before Dovecot binds them, so another program may be faster
 
-_MAIN = """
-base_dir = {folder}/run
-state_dir = {folder}/state
-log_path = {folder}/log
-instance_name = {name}
-login_greeting = {name} ready.
-default_internal_user = {account}
-default_internal_group = {group}
-default_login_user = {account}
-first_valid_uid = 1
-first_valid_gid = 1
-protocols = imap
-listen = 127.0.0.1
-mail_location = maildir:~/Maildir
-ssl = yes
-ssl_cert = <{folder}/certificate.pem
-ssl_key = <{folder}/key.pem
-disable_plaintext_auth = no
-auth_mechanisms = plain xoauth2
-auth_username_chars =
-auth_verbose = yes
-auth_failure_delay = 0
-{capability}
-service imap-login {{
-  chroot =
-  service_count = 0
-  inet_listener imap {{
-    port = {plain_port}
-  }}
-  inet_listener imaps {{
-    port = {port}
-    ssl = yes
-  }}
-}}
-service anvil {{
-  chroot =
-  unix_listener anvil-auth-penalty {{
-    mode = 0
-  }}
-}}
-passdb {{
-  driver = static
-  args = nodelay=yes noauthenticate=yes
-}}
-passdb {{
-  driver = passwd-file
-  args = {folder}/denied
-  deny = yes
-}}
-{grants}
-userdb {{
-  driver = passwd-file
-  args = {folder}/mailboxes
-}}
-"""
-
-# Asked for these mailboxes only, so that the token's oid and the mailbox decide together.
-_GRANT = """
-passdb {{
-  driver = oauth2
-  mechanisms = xoauth2
-  args = {args}
-  username_filter = {mailboxes}
-}}
-"""
-
-_OAUTH2 = """
-introspection_mode = local
-local_validation_key_dict = fs:posix:prefix={folder}/keys/
-username_attribute = oid
-username_format = app
-active_attribute = oid
-active_value = {oid}
-issuers = {issuer}
-audience = {audience}
-"""
-
 
 class Dovecot:
     """Dovecot as a resource server for app-only tokens, in a temporary folder.
 
-    An app-only token names a service principal (``oid``) and no mailbox; the mailbox is what
-    the client writes into ``user=``. Dovecot 2.3 can do both at once: ``username_attribute =
-    oid`` must exist in the token, but ``username_format = app`` holds no variable, so that
-    comparing the formatted ``user=`` with the formatted ``oid`` compares ``app`` with ``app``
-    and ``user=`` alone decides which mailbox opens. With that alone every valid token would
-    open every mailbox, so each grant is a passdb of its own: ``active_attribute = oid`` wants
-    its service principal, ``username_filter`` limits it to its mailboxes.
+    Whether a token opens a mailbox depends on its service principal (``oid``), which the
+    module :mod:`support.dovecot_settings` explains.
 
     The JWT must be RS256 with ``typ: JWT`` and the right ``kid`` in its header, and hold
     ``sub``, ``oid``, ``iss``, ``aud`` and ``exp``. Roles are not checked.
@@ -121,13 +41,12 @@ class Dovecot:
     Run by root, Dovecot becomes ``nobody``; run by anybody else, it stays that account.
 
     Args:
-        public_key_pem: The RSA public key that tokens are verified with.
-        kid: The key's name in the tokens' headers, letters and digits.
-        issuer: The only accepted ``iss``.
+        keys: The RSA public keys, as PEM, that tokens are verified with, by the names that
+            stand in the tokens' headers.
+        issuers: The accepted ``iss``.
         audience: The only accepted ``aud``.
         users: The ``oid`` of a service principal to the mailbox or mailboxes it may open.
         denied: Mailboxes that exist and are refused to everyone.
-        sasl_ir: Whether ``SASL-IR`` is advertised (an initial response is accepted anyway).
         capability: The capabilities to advertise instead of Dovecot's own; before login
             Dovecot adds ``STARTTLS`` and ``AUTH=``.
         binary: The program; found where Debian puts it if None.
@@ -147,31 +66,29 @@ class Dovecot:
 
     def __init__(
         self,
-        public_key_pem: str | bytes,
+        keys: Mapping[str, bytes],
         *,
-        kid: str,
-        issuer: str,
+        issuers: Collection[str],
         audience: str,
         users: Mapping[str, str | Collection[str]],
         denied: Collection[str] = (),
-        sasl_ir: bool = True,
         capability: str | None = None,
         binary: str | None = None,
     ) -> None:
-        self._key = public_key_pem.encode() if isinstance(public_key_pem, str) else public_key_pem
-        self._kid = kid
-        self._issuer = issuer
+        self._keys = keys
+        self._issuers = issuers
         self._audience = audience
-        self._grants = {
-            oid: sorted({names.lower()} if isinstance(names, str) else map(str.lower, names))
+        asked_for = {
+            oid: {names.lower()} if isinstance(names, str) else set(map(str.lower, names))
             for oid, names in users.items()
         }
-        self._denied = [name.lower() for name in denied]
-        if capability is None and not sasl_ir:
-            capability = "IMAP4rev1 LOGIN-REFERRALS ID ENABLE IDLE LITERAL+"
+        self._denied = sorted(set(map(str.lower, denied)))
+        self._grants = {
+            oid: sorted(names.difference(self._denied)) for oid, names in asked_for.items()
+        }
         self._capability = capability
-        self._binary = binary
-        self._mailboxes = sorted({*self._denied, *itertools.chain(*self._grants.values())})
+        self._binary = binary or find_dovecot() or "dovecot"
+        self._mailboxes = sorted(set(self._denied).union(*asked_for.values()))
         self._deliveries = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
         self._last_log = ""
@@ -192,6 +109,22 @@ class Dovecot:
             return self._last_log
         files = (self.folder / "console", self.folder / "log")
         return "".join(file.read_text("utf-8", "replace") for file in files if file.exists())
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Its version, such as ``2.3.19.1 (9b53102964)``."""
+        asked = [self._binary, "--version"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+    def challenge(self, *, token_is_valid: bool = False) -> dict[str, str]:
+        """What the challenge of a refusal holds.
+
+        Args:
+            token_is_valid: Whether only the audience or the mailbox was another one.
+        """
+        if self.version.startswith("2.3."):
+            return {"status": "401", "schemes": "bearer", "scope": "mail"}
+        return {"status": "403" if token_is_valid else "401", "schemes": "bearer", "scope": ""}
 
     def deliver(self, user: str, message: bytes) -> None:
         """Put a new message into the inbox of a mailbox; a running session sees it at NOOP."""
@@ -245,20 +178,14 @@ class Dovecot:
         account = self._account()
         certificate = server_certificate()
         files = {
-            f"keys/default/RS256/{self._kid}": self._key,
+            **{f"keys/default/RS256/{kid}": pem for kid, pem in self._keys.items()},
             "certificate.pem": b"".join(blob.bytes() for blob in certificate.cert_chain_pems),
             "key.pem": certificate.private_key_pem.bytes(),
-            "denied": "".join(f"{name}:\n" for name in self._denied).encode(),
             "mailboxes": "".join(
                 f"{name}::{account.pw_uid}:{account.pw_gid}::{self._maildir(name).parent}::\n"
                 for name in self._mailboxes
             ).encode(),
         }
-        for number, oid in enumerate(self._grants):
-            text = _OAUTH2.format(
-                folder=self.folder, oid=oid, issuer=self._issuer, audience=self._audience
-            )
-            files[f"oauth2-{number}"] = text.encode()
         for name, content in files.items():
             file = self.folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -269,32 +196,34 @@ class Dovecot:
         for path in self.folder.rglob("*"):
             self._hand_over(path)
 
-    def _configuration(self, name: str) -> str:
+    def _write_configuration(self) -> None:
         account = self._account()
-        return _MAIN.format(
+        settings = Settings(
             folder=self.folder,
-            name=name,
             account=account.pw_name,
             group=grp.getgrgid(account.pw_gid).gr_name,
             port=self.port,
             plain_port=self.plain_port,
-            capability=f"imap_capability = {self._capability}" if self._capability else "",
-            grants="".join(
-                _GRANT.format(args=self.folder / f"oauth2-{number}", mailboxes=" ".join(names))
-                for number, names in enumerate(self._grants.values())
-            ),
+            capability=self._capability,
+            issuers=" ".join(self._issuers),
+            audience=self._audience,
+            grants=self._grants,
+            denied=self._denied,
         )
+        for name, text in configuration_files(self.version, settings).items():
+            file = self.folder / name
+            file.write_text(text)
+            self._hand_over(file)
 
     def _start(self) -> None:
         with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
             self.port, self.plain_port = one.getsockname()[1], other.getsockname()[1]
+        self._write_configuration()
         configuration = self.folder / "dovecot.conf"
-        configuration.write_text(self._configuration(self.folder.name))
-        self._hand_over(configuration)
         account, root = self._account(), os.geteuid() == 0
         with (self.folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
-                [self._binary or find_dovecot() or "dovecot", "-F", "-c", configuration],
+                [self._binary, "-F", "-c", configuration],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Self
 
 from support import HOST
 
-_LIMIT = 5.0  # s, for the proxy's thread to come up or to end
+_LIMIT = 60.0  # s, for the proxy's thread to come up or to end
 
 
 class Flight(NamedTuple):

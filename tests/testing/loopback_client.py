@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing import LoopbackExchange, ReadyExchange
 
 SCOPE = "https://outlook.office365.com/.default"
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 
 
 def http(

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exo_imap_oauth.testing._pool import ExchangePool
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from exo_imap_oauth.testing import ReadyExchange
 
 PAGES = Path(__file__).parents[2] / "docs/how-to/use-with"
@@ -26,13 +22,13 @@ FETCHED_BY_THE_LIBRARY = {"imaplib", "imap-tools", "imapclient", "aioimaplib"}
 
 
 @pytest.fixture(name="exchange")
-def _exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReadyExchange]:
+def _exchange(
+    trusted_exchange: ReadyExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ReadyExchange:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(imaplib, "_MAXLINE", vars(imaplib)["_MAXLINE"])  # imap_tools changes it
-    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
-        exchange = factory(ready=True)
-        exchange.write_config(tmp_path)
-        yield exchange
+    trusted_exchange.write_config(tmp_path)
+    return trusted_exchange
 
 
 # aioimaplib leaves its transport to the garbage collector, which works inside the test here.

@@ -111,7 +111,7 @@ def test_a_broken_token_endpoint_is_unavailable(
         set() if status is None else {status}
     )
     injection.remove()
-    assert source_of(exchange, deadline=5.0, timeout=5.0).get_token().token
+    assert source_of(exchange, deadline=30.0, timeout=30.0).get_token().token
 
 
 def test_every_fault_of_the_token_endpoint_has_its_test() -> None:
@@ -129,7 +129,7 @@ def test_the_throttled_endpoint_says_how_long_to_wait(exchange: ReadyExchange) -
 
 def test_a_fault_that_strikes_once_is_survived(exchange: ReadyExchange) -> None:
     injection = exchange.inject(Fault.TOKEN_RESET)
-    assert source_of(exchange, deadline=5.0, timeout=5.0).get_token().token
+    assert source_of(exchange, deadline=30.0, timeout=30.0).get_token().token
     assert injection.hits == 1
     assert [r.outcome for r in exchange.token_requests] == ["fault token-reset", "issued"]
     assert {r.client_id for r in exchange.token_requests} == {exchange.app.client_id}
@@ -173,16 +173,16 @@ def test_faults_leave_the_other_pages_alone(exchange: ReadyExchange) -> None:
 # ---- IMAP ------------------------------------------------------------------------------------
 
 
-def imap_failure(exchange: ReadyExchange, timeout: float = 5.0) -> ExoImapOAuthError:
+def imap_failure(exchange: ReadyExchange, timeout: float = 30.0) -> ExoImapOAuthError:
     with pytest.raises(ExoImapOAuthError) as caught, opened(exchange, timeout):
         pass
     return caught.value
 
 
-def opened(exchange: ReadyExchange, timeout: float = 5.0) -> Any:
+def opened(exchange: ReadyExchange, timeout: float = 30.0) -> Any:
     return open_mailbox(
         exchange.mailbox,
-        source_of(exchange, deadline=5.0, timeout=5.0),
+        source_of(exchange, deadline=30.0, timeout=30.0),
         host=exchange.host,
         port=exchange.port,
         ssl_context=exchange.ssl_context,
@@ -225,7 +225,7 @@ def test_a_broken_imap_server_gives_a_typed_error(
 ) -> None:
     injection = exchange.inject(fault, times=None, command=command)
     waits = fault in {Fault.IMAP_NO_GREETING, Fault.IMAP_STALL}
-    error = imap_failure(exchange, timeout=0.05 if waits else 5.0)
+    error = imap_failure(exchange, timeout=0.5 if waits else 30.0)
     assert isinstance(error, expected)
     assert advice_of(error) == advice
     assert injection.hits >= 1
@@ -294,7 +294,7 @@ def test_a_command_that_meets_a_reset_is_not_carried_out(exchange: ReadyExchange
 def test_a_reset_is_one_on_the_wire(exchange: ReadyExchange, fault: Fault) -> None:
     exchange.inject(fault)
     port = exchange.port if fault is Fault.IMAP_RESET else urlsplit(exchange.authority).port
-    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=30.0) as raw:
         client: socket.socket = raw
         if fault is Fault.IMAP_RESET:
             client = exchange.ssl_context.wrap_socket(raw, server_hostname=exchange.host)
@@ -404,8 +404,8 @@ def test_it_stops_while_faults_keep_clients_waiting() -> None:
         flooded.send("A1 NOOP")
         for stall in stalls:
             stall.wait_for_hits()
-        begin = time.perf_counter()
-    assert time.perf_counter() - begin < 0.5
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 30  # both would keep it for ever
     silent.socket.close()
     flooded.socket.close()
 
@@ -415,7 +415,7 @@ def test_it_stops_while_faults_keep_clients_waiting() -> None:
 
 def test_a_reset_exchange_is_like_a_new_one(exchange: ReadyExchange) -> None:
     port, authority, tenant = exchange.port, exchange.authority, exchange.tenant_id
-    old = source_of(exchange, deadline=5.0, timeout=5.0).get_token()
+    old = source_of(exchange, deadline=30.0, timeout=30.0).get_token()
     exchange.add_mailbox("second@contoso.example")
     exchange.advance_clock(-86_400)
     with Wire(exchange) as wire:
@@ -442,7 +442,7 @@ def test_a_reset_exchange_is_like_a_new_one(exchange: ReadyExchange) -> None:
 
 
 def test_a_reset_drops_clients_in_their_tls_handshake(exchange: ReadyExchange) -> None:
-    with socket.create_connection(("127.0.0.1", exchange.port), timeout=5.0) as raw:
+    with socket.create_connection(("127.0.0.1", exchange.port), timeout=30.0) as raw:
         exchange.reset()
         with pytest.raises((ssl.SSLError, OSError)):
             exchange.ssl_context.wrap_socket(raw, server_hostname="localhost")

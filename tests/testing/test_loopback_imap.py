@@ -24,12 +24,6 @@ BEFORE = (
 INVALID_STATE = b"BAD Command received in Invalid state.\r\n"
 
 
-@pytest.fixture(name="exchange")
-def _exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
-
-
 @pytest.fixture(name="wire")
 def _wire(exchange: ReadyExchange) -> Iterator[Wire]:
     with Wire(exchange) as wire:

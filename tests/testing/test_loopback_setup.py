@@ -12,19 +12,11 @@ from testing.loopback_client import Wire, connect, fetch_token, log_in, sasl
 from exo_imap_oauth.testing import ReadyExchange, ready_exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from exo_imap_oauth.testing import App
 
 REFUSED = b"A1 NO AUTHENTICATE failed.\r\n"
 ACCEPTED = b"A1 OK AUTHENTICATE completed.\r\n"
 NOT_CONNECTED = b"BAD User is authenticated but not connected.\r\n"
-
-
-@pytest.fixture(name="exchange")
-def _exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 def another_app(exchange: ReadyExchange, *, tenant_id: str | None = None) -> tuple[App, str]:

@@ -13,16 +13,8 @@ import jwt
 import pytest
 from testing.loopback_client import TIMEOUT, fetch_token, form, http
 
-from exo_imap_oauth.testing import ReadyExchange, ready_exchange
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(name="exchange")
-def _exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
+    from exo_imap_oauth.testing import ReadyExchange
 
 
 def claims_of(token: str) -> dict[str, Any]:

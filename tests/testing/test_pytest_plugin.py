@@ -48,8 +48,9 @@ def _run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, inside: bool = False, **tests: str) -> pytest.RunResult:
         pytester.makeini("[pytest]\nfilterwarnings = error\npythonpath = .\n")
         pytester.makepyfile(**tests)
-        # pytest-benchmark, where it is installed, warns of xdist.
-        arguments = ("-p", "no:cacheprovider", "-p", "no:benchmark", *arguments)
+        # pytest-benchmark, where installed, warns of xdist; some tests tell one story.
+        unwanted = ("cacheprovider", "benchmark", "randomly")
+        arguments = (*(f"-pno:{plugin}" for plugin in unwanted), *arguments)
         if inside:
             pytester.syspathinsert(installed)
             return pytester.runpytest_inprocess(*arguments)
