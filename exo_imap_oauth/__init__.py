@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from exo_imap_oauth.access_token import AccessToken as AccessToken
     from exo_imap_oauth.checkup import check_setup as check_setup
     from exo_imap_oauth.clouds import Cloud as Cloud
-    from exo_imap_oauth.config import InboxConfig as InboxConfig
     from exo_imap_oauth.config import load_config as load_config
     from exo_imap_oauth.imap import authenticate_xoauth2 as authenticate_xoauth2
     from exo_imap_oauth.imap import open_mailbox as open_mailbox
+    from exo_imap_oauth.inbox import InboxConfig as InboxConfig
     from exo_imap_oauth.powershell import exchange_setup_script as exchange_setup_script
     from exo_imap_oauth.token_source import TokenSource as TokenSource
 else:
     _EXPORTS = {
         "AccessToken": "access_token",
         "Cloud": "clouds",
-        "InboxConfig": "config",
+        "InboxConfig": "inbox",
         "TokenSource": "token_source",
         "authenticate_xoauth2": "imap",
         "check_setup": "checkup",
@@ -38,6 +38,7 @@ else:
             "credentials",
             "errors",
             "imap",
+            "inbox",
             "powershell",
             "properties",
             "testing",

@@ -17,6 +17,7 @@ from urllib.parse import quote_plus, urljoin
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
 from exo_imap_oauth._imap.mailbox import folder_argument, select
+from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
 from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth.access_token import AccessToken
     from exo_imap_oauth.advice import Advice
-    from exo_imap_oauth.config import InboxConfig
+    from exo_imap_oauth.inbox import InboxConfig
     from exo_imap_oauth.token_source import TokenSource
 
 __all__ = ["Check", "SetupReport", "check_setup"]
@@ -307,8 +308,7 @@ class _Checkup:
 
     def imap_endpoint(self) -> _Finding:
         inbox = self.inbox
-        if inbox.tls == "none":
-            inbox.open(token="")  # refuses, and says what to do
+        check_tls(inbox.tls, inbox.name)
         self.known |= {"host": inbox.host, "port": str(inbox.port)}
         server = Server(inbox.host, inbox.port, inbox.tls == "starttls")
         where, context = f"{inbox.host}:{inbox.port}", self.ssl_context

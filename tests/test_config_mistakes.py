@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from exo_imap_oauth._cmsbs_checks import CHECKS
-from exo_imap_oauth._cmsbs_keys import KEYS
-from exo_imap_oauth._cmsbs_mistakes import TEXTS, Mistake
+from exo_imap_oauth._cmsbs.checks import CHECKS
+from exo_imap_oauth._cmsbs.keys import KEYS
+from exo_imap_oauth._cmsbs.mistakes import TEXTS, Mistake
 from exo_imap_oauth.config import CmsbsConfig, load_config
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_config import CLIENT, SECRET, TENANT, URI
 
 from exo_imap_oauth import load_config
-from exo_imap_oauth._cmsbs_keys import KEYS
+from exo_imap_oauth._cmsbs.keys import KEYS
 from exo_imap_oauth.errors import ConfigError
 from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
 

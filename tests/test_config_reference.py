@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exo_imap_oauth._cmsbs_checks import CHECKS
-from exo_imap_oauth._cmsbs_keys import KEYS, documented
-from exo_imap_oauth._cmsbs_mistakes import TEXTS
+from exo_imap_oauth._cmsbs.checks import CHECKS
+from exo_imap_oauth._cmsbs.keys import KEYS, documented
+from exo_imap_oauth._cmsbs.mistakes import TEXTS
 
 MISTAKES = (*CHECKS, *TEXTS.values())
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from exo_imap_oauth._cmsbs_mistakes import TEXTS, Mistake
+from exo_imap_oauth._cmsbs.mistakes import TEXTS, Mistake
 from exo_imap_oauth.errors import ConfigError, ConfigProblem, PropertiesError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs_checks import CHECKS_OF, RUN_TOGETHER
-from exo_imap_oauth._cmsbs_findings import Findings, Setting
-from exo_imap_oauth._cmsbs_keys import (
+from exo_imap_oauth._cmsbs.checks import CHECKS_OF, RUN_TOGETHER
+from exo_imap_oauth._cmsbs.findings import Findings, Setting
+from exo_imap_oauth._cmsbs.keys import (
     CLIENT_SECRET,
     DEBUG,
     GRANT_TYPE,
@@ -27,10 +27,10 @@ from exo_imap_oauth._cmsbs_keys import (
     accepted,
     documented,
 )
-from exo_imap_oauth._cmsbs_layers import Layers, unquoted
-from exo_imap_oauth._cmsbs_mistakes import Checked, is_error
-from exo_imap_oauth._cmsbs_spelling import Misspellings, Owners
-from exo_imap_oauth._cmsbs_values import PLACEHOLDER, run_together
+from exo_imap_oauth._cmsbs.layers import Layers, unquoted
+from exo_imap_oauth._cmsbs.mistakes import Checked, is_error
+from exo_imap_oauth._cmsbs.spelling import Misspellings, Owners
+from exo_imap_oauth._inbox_rules import PLACEHOLDER, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from exo_imap_oauth.errors import InsecureConnectionError
+
 EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 
 # A name that a separator follows, such as "outlook.office365.comcmsbs.mail.imap.port =". It can
@@ -157,3 +159,19 @@ def is_quoted(value: str) -> bool:
 def is_port(value: str) -> bool:
     """Whether it is a number from 1 to 65535."""
     return re.fullmatch("[0-9]{1,5}", value) is not None and 0 < int(value) <= _MAX_PORT
+
+
+def check_tls(tls: str, inbox: str) -> None:
+    """Check how TLS begins on the connection of an inbox.
+
+    Raises:
+        InsecureConnectionError: Not at all.
+        ValueError: It is not one of the ways there are.
+    """
+    if tls == "none":
+        raise InsecureConnectionError(
+            f"The inbox {inbox} would send its access token without TLS. Use tls='implicit' with"
+            " port 993; in a cmsbs-conf that is ssl = true."
+        )
+    if tls not in ("implicit", "starttls"):
+        raise ValueError(f"tls is neither 'implicit', 'starttls' nor 'none', but {tls!r}")

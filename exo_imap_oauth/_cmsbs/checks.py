@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from exo_imap_oauth import _cmsbs_values as values
-from exo_imap_oauth._cmsbs_keys import (
+from exo_imap_oauth import _inbox_rules as values
+from exo_imap_oauth._cmsbs.keys import (
     APP,
     CLIENT_ID,
     CLIENT_SECRET,
@@ -22,7 +22,7 @@ from exo_imap_oauth._cmsbs_keys import (
     TOKEN_URI,
     USER,
 )
-from exo_imap_oauth._cmsbs_mistakes import REQUIRED, Check
+from exo_imap_oauth._cmsbs.mistakes import REQUIRED, Check
 
 _ALL = tuple(KEYS)
 _STRICT = tuple(name for name in KEYS if name not in (CLIENT_SECRET, FOLDER))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
-from exo_imap_oauth._cmsbs_keys import (
+from exo_imap_oauth._cmsbs.keys import (
     KEYS,
     LISTENER_PREFIX,
     NOT_OURS,
@@ -19,7 +19,7 @@ from exo_imap_oauth._cmsbs_keys import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exo_imap_oauth._cmsbs_findings import Setting
+    from exo_imap_oauth._cmsbs.findings import Setting
 
 _BY_FOLDED_NAME = {name.casefold(): name for name in KEYS}
 # difflib takes half a millisecond a name. Nobody corrects more than these by hand.

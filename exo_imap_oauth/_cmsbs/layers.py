@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs_files import (
+from exo_imap_oauth._cmsbs.files import (
     MAX_FILE,
     UnreadableError,
     file_names,
@@ -15,8 +15,8 @@ from exo_imap_oauth._cmsbs_files import (
     read_file,
     read_value,
 )
-from exo_imap_oauth._cmsbs_findings import Findings, Setting
-from exo_imap_oauth._cmsbs_keys import (
+from exo_imap_oauth._cmsbs.findings import Findings, Setting
+from exo_imap_oauth._cmsbs.keys import (
     CONF_D,
     LISTENER_PREFIX,
     LISTENERS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from exo_imap_oauth._cmsbs_keys import (
+from exo_imap_oauth._cmsbs.keys import (
     CONF_D,
     KEYS,
     LISTENERS,
@@ -18,7 +18,7 @@ from exo_imap_oauth._cmsbs_keys import (
     TOKEN_URI,
     USER,
 )
-from exo_imap_oauth._cmsbs_values import is_entra_host, is_exchange_host, tenant_of, url_host
+from exo_imap_oauth._inbox_rules import is_entra_host, is_exchange_host, tenant_of, url_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
