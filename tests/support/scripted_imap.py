@@ -173,53 +173,18 @@ class ScriptedImap:
     def _follow(
         self, number: int, script: Sequence[Step], connection: socket.socket, stream: BinaryIO
     ) -> None:
-        tag = ""
-        capabilities = _capabilities_of(script)
-        line: str | None = None  # read, and not answered yet
+        client = _Client(connection, stream, _capabilities_of(script), self.lines)
         for position, step in enumerate(script, 1):
             if step.expect is None:
-                _say(connection, step.reply, tag)
-                continue
-            answered = 0
-            while step.repeat or not answered:
-                if line is None:
-                    line = self._next_line(connection, stream, step.expect, capabilities)
-                found = _match(step.expect, line)
-                if found is None:
-                    break
-                line = None
-                answered += 1
-                tag = found.groupdict().get("tag") or tag
-                _say(connection, step.reply, tag)
-            if not answered and not step.optional:
+                client.say(step.reply)
+            elif not client.answer(step.expect, step) and not step.optional:
                 self._failures.append(
-                    f"script {number}, step {position}: expected {step.expect!r}, got {line!r}"
+                    f"script {number}, step {position}: expected {step.expect!r},"
+                    f" got {client.unanswered!r}"
                 )
                 return
-        if line not in {None, _EOF}:
-            self._failures.append(f"script {number}: expected no more, got {line!r}")
-
-    def _next_line(
-        self, connection: socket.socket, stream: BinaryIO, expect: str, capabilities: str
-    ) -> str:
-        """The next line for the script; CAPABILITY where it is not expected is answered here."""
-        line = self._read_line(stream)
-        while capabilities and not _match(expect, line) and (asks := _match(_CAPABILITY, line)):
-            self.lines.pop()
-            _say(connection, capabilities, asks["tag"])
-            line = self._read_line(stream)
-        return line
-
-    def _read_line(self, stream: BinaryIO) -> str:
-        try:
-            line = stream.readline(_LONGEST_LINE)
-        except ConnectionError:  # how a client's end looks where it left something unread
-            line = b""
-        if not line:
-            return _EOF
-        line = line.removesuffix(b"\n").removesuffix(b"\r")
-        self.lines.append(line)
-        return line.decode("latin-1")
+        if client.unanswered not in {None, _EOF}:
+            self._failures.append(f"script {number}: expected no more, got {client.unanswered!r}")
 
     def _end(self, connection: socket.socket) -> None:
         """End the connection without a reset, which could overtake what was said before."""
@@ -236,13 +201,65 @@ def _capabilities_of(script: Sequence[Step]) -> str:
     return ""
 
 
+class _Client:
+    """The other end of one connection."""
+
+    def __init__(
+        self, connection: socket.socket, stream: BinaryIO, capabilities: str, lines: list[bytes]
+    ) -> None:
+        self.unanswered: str | None = None  # read, and not answered yet
+        self._connection = connection
+        self._stream = stream
+        self._capabilities = capabilities
+        self._lines = lines
+        self._tag = ""
+
+    def answer(self, expect: str, step: Step) -> int:
+        """Answer the next line or lines that match; return how many did."""
+        answered = 0
+        while step.repeat or not answered:
+            if self.unanswered is None:
+                self.unanswered = self._next_line(expect)
+            found = _match(expect, self.unanswered)
+            if found is None:
+                break
+            self.unanswered = None
+            answered += 1
+            self._tag = found.groupdict().get("tag") or self._tag
+            self.say(step.reply)
+        return answered
+
+    def say(self, reply: str | bytes) -> None:
+        if isinstance(reply, str):
+            lines = reply.replace("{tag}", self._tag).splitlines()
+            reply = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        if reply:
+            self._connection.sendall(reply)
+
+    def _next_line(self, expect: str) -> str:
+        """The next line; CAPABILITY where another is expected is answered and passed over."""
+        line = self._read_line()
+        while self._capabilities and not _match(expect, line):
+            asks = _match(_CAPABILITY, line)
+            if asks is None:
+                break
+            self._lines.pop()
+            self._tag = asks["tag"]
+            self.say(self._capabilities)
+            line = self._read_line()
+        return line
+
+    def _read_line(self) -> str:
+        try:
+            line = self._stream.readline(_LONGEST_LINE)
+        except ConnectionError:  # how a client's end looks where it left something unread
+            line = b""
+        if not line:
+            return _EOF
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
+        self._lines.append(line)
+        return line.decode("latin-1")
+
+
 def _match(expected: str, line: str) -> re.Match[str] | None:
     return re.fullmatch(expected.replace("{tag}", "(?P<tag>[^ ]+)"), line)
-
-
-def _say(connection: socket.socket, reply: str | bytes, tag: str) -> None:
-    if isinstance(reply, str):
-        lines = reply.replace("{tag}", tag).splitlines()
-        reply = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-    if reply:
-        connection.sendall(reply)

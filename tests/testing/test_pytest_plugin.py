@@ -48,8 +48,9 @@ def _run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(*arguments: str, inside: bool = False, **tests: str) -> pytest.RunResult:
         pytester.makeini("[pytest]\nfilterwarnings = error\npythonpath = .\n")
         pytester.makepyfile(**tests)
-        # pytest-benchmark, where installed, warns of xdist; some tests tell one story.
-        unwanted = ("cacheprovider", "benchmark", "randomly")
+        # Randomly: some tests tell one story in order. Benchmark: it warns of xdist. Hypothesis:
+        # a third of a run's start goes into it.
+        unwanted = ("cacheprovider", "randomly", "benchmark", "hypothesispytest")
         arguments = (*(f"-pno:{plugin}" for plugin in unwanted), *arguments)
         if inside:
             pytester.syspathinsert(installed)
