@@ -170,7 +170,7 @@ def check_tls(tls: str, inbox: str) -> None:
     """
     if tls == "none":
         raise InsecureConnectionError(
-            f"The inbox {inbox} would send its access token without TLS. Use tls='implicit' with"
+            f'The inbox {inbox} would send its access token without TLS. Use tls="implicit" with'
             " port 993; in a cmsbs-conf that is ssl = true."
         )
     if tls not in ("implicit", "starttls"):

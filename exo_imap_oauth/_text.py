@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from typing import TYPE_CHECKING, Any, cast
+from unicodedata import category
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +46,11 @@ def json_object(data: bytes | str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def holds_invisible(text: str) -> bool:
+    """Whether a text holds characters that nobody sees; a no-break blank is seen as a blank."""
+    return any(not c.isprintable() and category(c) != "Zs" for c in text)
 
 
 def is_guid(value: str) -> bool:

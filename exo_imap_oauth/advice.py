@@ -13,6 +13,7 @@ from typing import Final
 
 from exo_imap_oauth._advice_table import PAGES, TABLE, Row, Stage
 from exo_imap_oauth._text import is_guid
+from exo_imap_oauth.clouds import is_exchange_audience
 from exo_imap_oauth.powershell import quote
 
 __all__ = ["ADVICE_IDS", "Advice", "Stage", "advise", "explain"]
@@ -21,17 +22,16 @@ _CODE: Final = re.compile(r"(?<![A-Z0-9_])AADSTS(\d{2,9})\b")
 _CODE_LIST: Final = re.compile(r"""["']error_codes\\{0,3}["']\s{0,9}:\s{0,9}\[([\d,\s]{1,200})\]""")
 _HTTP_HOST: Final = re.compile(r"https?://([^/:?#@\s]+)(?::(\d+))?")
 _OTHER_CLOUD: Final = re.compile(r"https?://[^/]+\.(?:us|cn)(?:[:/]|$)")
-_HOSTS: Final = (
-    "outlook.office365.com outlook.office.com "
-    "outlook.office365.us outlook-dod.office365.us partner.outlook.cn"
-)
-_EXCHANGE: Final = frozenset(
-    {f"https://{host}" for host in _HOSTS.split()} | {"00000002-0000-0ff1-ce00-000000000000"}
-)
-_WORDS: Final = {"aud": "another service", "roles": "not known", "oid": "another object",
-                 "enterprise_object_id": "another one", "mailbox": "the mailbox",
-                 "token_uri": "the token endpoint", "server": "the server",
-                 "scope": "the configured one"}  # fmt: skip
+_UNKNOWN: Final = {  # what a text says where a value is not known
+    "aud": "another service",
+    "roles": "not known",
+    "oid": "another object",
+    "enterprise_object_id": "another one",
+    "mailbox": "the mailbox",
+    "token_uri": "the token endpoint",
+    "server": "the server",
+    "scope": "the configured one",
+}
 
 _SECRET_ID_PASTED: Final = replace(
     TABLE[0],
@@ -120,27 +120,56 @@ def explain(advice_id: str, **known: str) -> Advice:
     row = _BY_ID[advice_id]
     if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
         row = _SECRET_ID_PASTED
-    if "roles" in known:
-        known["roles"] = known["roles"] or "none"
-    known = {name: value for name, value in known.items() if value} | _server(known)
-    prose = _WORDS | {name: _shown(value) for name, value in known.items()}
-    own = {"enterprise_object_id": known["oid"]} if "oid" in known else {}
-    if "oid" in known:  # the token's object is the service principal, whose ID is asked for
-        known.setdefault("enterprise_object_id", known["oid"])
-    literals = _Literals(known)
+    values = _Known(known)
+    prose, literals = values.as_prose(), values.as_literals()
     return Advice(
         row.id,
         row.cause.format_map(prose),
-        row.fix.format_map(prose) + _page(row.page, known | own),
+        row.fix.format_map(prose) + _page(row.page, values),
         tuple(command.format_map(literals) for command in row.commands),
         row.url,
     )
 
 
+class _Known:
+    """The values that are known, in the three forms that the texts take."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self._values = {name: value for name, value in known.items() if value}
+        if "roles" in known:
+            self._values["roles"] = known["roles"] or "none"
+        self._values |= _server(self._values)
+
+    def get(self, name: str) -> str:
+        """A value as it was given, or ""."""
+        return self._values.get(name, "")
+
+    def as_prose(self) -> dict[str, str]:
+        """Each value fit for a line of text, and words for those that are not known."""
+        return _UNKNOWN | {name: _shown(value) for name, value in self._values.items()}
+
+    def as_literals(self) -> _Literals:
+        """Each value as PowerShell writes it."""
+        # The token's object is the service principal, whose ID the commands ask for.
+        oid = {"enterprise_object_id": self._values["oid"]} if "oid" in self._values else {}
+        return _Literals(oid | self._values)
+
+    def ids(self) -> dict[str, str]:
+        """Those that are IDs, for links; of two object IDs the one in the token is right."""
+        values = self._values
+        if "oid" in values:
+            values = values | {"enterprise_object_id": values["oid"]}
+        return {name: value for name, value in values.items() if is_guid(value)}
+
+
 def _by_code(message: str) -> Row | None:
-    codes = _CODE.findall(message)
-    codes += (code for codes_ in _CODE_LIST.findall(message) for code in codes_.split(","))
-    return next((_BY_CODE[code.strip()] for code in codes if code.strip() in _BY_CODE), None)
+    codes: list[str] = _CODE.findall(message)
+    for listing in _CODE_LIST.findall(message):
+        codes += listing.split(",")
+    for code in codes:
+        if code.strip() in _BY_CODE:
+            return _BY_CODE[code.strip()]
+    return None
 
 
 def _by_wording(message: str, stage: Stage | None) -> Row | None:
@@ -157,7 +186,7 @@ def _refused(known: dict[str, str]) -> str:
     """Tell from the token's claims why Exchange gave its one answer to every refusal."""
     audience, roles, oid = known.get("aud"), known.get("roles"), known.get("oid")
     expected = known.get("enterprise_object_id")
-    if audience and audience.rstrip("/").lower() not in _EXCHANGE:
+    if audience and not is_exchange_audience(audience):
         return "audience-wrong"  # first: a token for another resource lacks the role anyway
     if roles is not None and "IMAP.AccessAsApp" not in roles.split():
         return "role-missing"
@@ -166,13 +195,12 @@ def _refused(known: dict[str, str]) -> str:
     return "authenticate-refused"
 
 
-def _page(name: str, known: dict[str, str]) -> str:
+def _page(name: str, known: _Known) -> str:
     """Link to a page of the worldwide admin center, where the IDs in it are known to be IDs."""
-    if not name or _OTHER_CLOUD.match(known.get("token_uri", "")):
+    if not name or _OTHER_CLOUD.match(known.get("token_uri")):
         return ""
-    ids = {key: value for key, value in known.items() if is_guid(value)}
     try:
-        return f" Page: {PAGES[name].format_map(ids)}"
+        return f" Page: {PAGES[name].format_map(known.ids())}"
     except KeyError:  # an ID is missing
         return ""
 

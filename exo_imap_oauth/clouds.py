@@ -1,8 +1,32 @@
-"""The Microsoft clouds: which Entra authority, IMAP host and scope belong together."""
+"""The Microsoft clouds: which Entra authority, IMAP host and scope belong together.
+
+Everything that is known of Microsoft's hosts, resources and audiences stands here.
+"""
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+
+EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
+"""The application ID of Office 365 Exchange Online, the same in all tenants."""
+
+_GRAPH_ID = "00000003-0000-0000-c000-000000000000"
+_ENTRA_HOST = re.compile(
+    r"""(?: login | login-us | sts )\.(?:partner\.)?  # login.partner.microsoftonline.cn
+        (?: microsoftonline\.(?:com|us|cn)
+          | windows\.net | microsoft\.com | chinacloudapi\.cn )""",
+    re.VERBOSE,
+)
+_EXCHANGE_HOST = re.compile(
+    r"""(?: outlook | partner | outlook-dod )\.       # outlook-dod.office365.us
+        (?: office | office365 | outlook )\.(?:com|us|cn)""",
+    re.VERBOSE,
+)
+_GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn")
+_OLDER_GRAPH_HOST = "graph.windows.net"
+# Microsoft names it for consent to multi-tenant applications, so it is not known to be wrong.
+_CONSENT_AUDIENCE = "https://ps.outlook.com"
 
 
 class Cloud(Enum):
@@ -30,3 +54,29 @@ class Cloud(Enum):
         self.authority = authority
         self.imap_host = imap_host
         self.scope = f"https://{imap_host}/.default"
+
+
+def is_entra_host(host: str) -> bool:
+    """Whether it is a host of Microsoft Entra."""
+    return _ENTRA_HOST.fullmatch(host.casefold()) is not None
+
+
+def is_exchange_host(host: str) -> bool:
+    """Whether it is a host of Exchange Online."""
+    return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
+
+
+def is_exchange_audience(audience: str) -> bool:
+    """Whether a token with this ``aud``, or for this resource, may be one for Exchange Online."""
+    audience = audience.casefold().rstrip("/")
+    if audience in (EXCHANGE_ID, _CONSENT_AUDIENCE):
+        return True
+    return audience.startswith("https://") and is_exchange_host(audience.removeprefix("https://"))
+
+
+def is_graph_scope(scope: str) -> bool:
+    """Whether it is a scope of Microsoft Graph, whose tokens IMAP refuses."""
+    resource = scope.casefold().removeprefix("https://").partition("/")[0]
+    if resource in (_GRAPH_ID, _OLDER_GRAPH_HOST):
+        return True
+    return _GRAPH_HOST.fullmatch(resource) is not None

@@ -17,8 +17,8 @@ from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ExoImapOAuthError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
     import imaplib
+    from collections.abc import Generator, Mapping
     from contextlib import AbstractContextManager
 
     from typing_extensions import Unpack

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
 # Each of these ends a single-quoted string, and two in a row stand for one: ' and its
 # typographic forms, see about_Quoting_Rules and the language specification, section 2.3.5.2.
@@ -109,23 +109,12 @@ def exchange_setup_script(
     if isinstance(mailboxes, str | bytes):
         raise TypeError("mailboxes is one string; give a list of addresses")
     addresses = list(dict.fromkeys(mailboxes))
-    problems: list[str] = []
-    if not addresses:
-        problems.append("mailboxes is empty")
-    if not (is_guid(tenant_id) or _DOMAIN.fullmatch(tenant_id)):
-        problems.append(f"tenant_id {tenant_id!r} is neither an ID nor a domain")
-    if not is_guid(client_id):
-        problems.append(f"client_id {client_id!r} is not an ID")
-    if not is_guid(enterprise_object_id):
-        problems.append(f"enterprise_object_id {enterprise_object_id!r} is not an ID")
-    if client_id.lower() == enterprise_object_id.lower():
-        problems.append(
-            "client_id and enterprise_object_id are the same, which they never are in Entra"
-        )
+    problems = [
+        *_problems_of_ids(tenant_id, client_id, enterprise_object_id),
+        *_problems_of_mailboxes(addresses),
+    ]
     if display_name is not None and not display_name.strip():
         problems.append("display_name is empty")
-    wrong = [address for address in addresses if not _ADDRESS.fullmatch(address)]
-    problems += (f"{address!r} is not a mailbox address" for address in wrong)
     if problems:
         raise ValueError("; ".join(problems))
     return _SCRIPT.format(
@@ -135,3 +124,22 @@ def exchange_setup_script(
         naming="" if display_name is None else f" -DisplayName {quote(display_name)}",
         mailboxes=", ".join(map(quote, addresses)),
     )
+
+
+def _problems_of_ids(tenant_id: str, client_id: str, enterprise_object_id: str) -> Generator[str]:
+    if not (is_guid(tenant_id) or _DOMAIN.fullmatch(tenant_id)):
+        yield f"tenant_id {tenant_id!r} is neither an ID nor a domain"
+    if not is_guid(client_id):
+        yield f"client_id {client_id!r} is not an ID"
+    if not is_guid(enterprise_object_id):
+        yield f"enterprise_object_id {enterprise_object_id!r} is not an ID"
+    if client_id.lower() == enterprise_object_id.lower():
+        yield "client_id and enterprise_object_id are the same, which they never are in Entra"
+
+
+def _problems_of_mailboxes(addresses: list[str]) -> Generator[str]:
+    if not addresses:
+        yield "mailboxes is empty"
+    for address in addresses:
+        if not _ADDRESS.fullmatch(address):
+            yield f"{address!r} is not a mailbox address"

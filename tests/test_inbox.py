@@ -65,8 +65,8 @@ def test_a_token_that_is_at_hand_is_used(inbox: InboxConfig, exchange: ReadyExch
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("default", "cmsbs.mail.imap.ssl = true"),
-        ("sales", "cmsbs.bouncelistener.sales.mail.imap.ssl = true"),
+        ("default", "The inbox default .* ssl = true"),
+        ("sales", "The inbox sales .* ssl = true"),
     ],
 )
 def test_no_token_leaves_without_tls(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth import token_source as module
+from exo_imap_oauth._tokens import fetch
 from exo_imap_oauth._tokens import slot as slots
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import (
@@ -49,7 +49,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal offset
         offset += seconds
 
-    monkeypatch.setattr(module, "_time", lambda: real() + offset)
+    moved = slots.Clock(lambda: real() + offset, time.monotonic)
+    monkeypatch.setattr(slots, "SYSTEM_CLOCK", moved)
     return move
 
 
@@ -566,7 +567,7 @@ def _forbid_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("can't start new thread")
 
     stand_in = SimpleNamespace(Thread=NoThread)
-    monkeypatch.setattr(module, "threading", stand_in)
+    monkeypatch.setattr(fetch, "threading", stand_in)
 
 
 def test_asyncio_waits_in_a_thread() -> None:

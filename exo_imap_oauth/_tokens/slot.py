@@ -102,7 +102,7 @@ class Slot:
         "refused_until",
     )
 
-    def __init__(self, cache: TokenCache, key: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, cache: TokenCache, key: str, clock: Clock) -> None:
         self.cache = cache
         self.key = key
         self.clock = clock
@@ -141,18 +141,20 @@ class Slot:
         """
         with process_lock:
             token, now, ticks = self.token, self.clock.time(), self.clock.monotonic()
-            still_valid = not forced and now < token.expires_on
+            usable = None if forced or now >= token.expires_on else token
             flight = self._flight_to_join(ticks, forced=forced)
-            if still_valid:
-                is_fresh = now < token.refresh_on
-                if is_fresh or flight is not None or ticks < self.paused_until:
-                    return Answer(token)
-            elif flight is not None:
-                return Answer(None, flight)
-            elif self.refusal is not None and ticks < self.refused_until and not forced:
-                raise copy.copy(self.refusal)
+            if usable is not None and (now < token.refresh_on or ticks < self.paused_until):
+                return Answer(usable)
+            if flight is not None:
+                return Answer(usable, flight)
+            if usable is None and not forced:
+                self._raise_refusal(ticks)
             self.flight = Flight(ticks + deadline, forced=forced)
-            return Answer(token if still_valid else None, self.flight, starts_flight=True)
+            return Answer(usable, self.flight, starts_flight=True)
+
+    def _raise_refusal(self, ticks: float) -> None:
+        if self.refusal is not None and ticks < self.refused_until:
+            raise copy.copy(self.refusal)
 
     def _flight_to_join(self, ticks: float, *, forced: bool) -> Flight | None:
         flight = self.flight
@@ -229,7 +231,7 @@ def shared_slot(cache: TokenCache, key: str) -> Slot:
         slot = _slots.get((id(cache), key))
         if slot is None:
             # The slot keeps the cache alive, so that its id() stays its own.
-            slot = _slots[id(cache), key] = Slot(cache, key)
+            slot = _slots[id(cache), key] = Slot(cache, key, SYSTEM_CLOCK)
         return slot
 
 

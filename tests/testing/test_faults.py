@@ -87,7 +87,7 @@ def advice_of(error: ExoImapOAuthError) -> str | None:
         (Fault.TOKEN_HTML, "HTTP 200, <!DOCTYPE html>", "token-endpoint-unreachable", 200),
         (
             Fault.TOKEN_TRUNCATED_JSON,
-            "an answer that is no token",
+            "an answer that is not a token",
             "token-endpoint-unreachable",
             200,
         ),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exo_imap_oauth import InboxConfig, load_config
+from exo_imap_oauth._tokens import slot
 from exo_imap_oauth.errors import TokenError
 from exo_imap_oauth.testing import Fault
 
@@ -205,8 +206,9 @@ def test_a_fresh_token_is_there_before_the_old_one_expires(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     offset, real = 0.0, time.time
-    for clock in ("time.time", "exo_imap_oauth.token_source._time"):  # the server's is the first
-        monkeypatch.setattr(clock, lambda: real() + offset)
+    monkeypatch.setattr(time, "time", lambda: real() + offset)  # the server's
+    moved = slot.Clock(lambda: real() + offset, time.monotonic)
+    monkeypatch.setattr(slot, "SYSTEM_CLOCK", moved)
     logins = exchange.inject(Fault.IMAP_STALL, times=None, seconds=0, command="AUTHENTICATE")
     handled = Handled()
     with listening(inbox, handled, look_every=0.02):
