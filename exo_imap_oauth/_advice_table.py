@@ -261,7 +261,7 @@ TABLE: Final = (
         id="entra-unavailable", codes="90033 90006 90012 90024 90090 90091 50033",
         url="https://status.cloud.microsoft",
         wording=r"Microsoft Online Directory Service \(MSODS\) is(?:n't| not) available",
-        cause="Entra itself has a passing trouble; nothing in the configuration is wrong.",
+        cause="Entra itself has a temporary problem; nothing in the configuration is wrong.",
         fix="Try again later with growing pauses; a token that is still valid goes on working.",
     ),
     # -- IMAP: the token and the mailbox
@@ -274,7 +274,7 @@ TABLE: Final = (
     ),
     Row(
         id="audience-wrong", url=_IMAP_URL,
-        cause="The access token is made out to {aud}, not to Exchange Online.",
+        cause="The access token was issued for {aud}, not to Exchange Online.",
         fix=f"Use the scope {_SCOPE} and get a new token; not the one of Graph.",
     ),
     Row(

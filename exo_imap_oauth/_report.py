@@ -21,26 +21,21 @@ _PORTAL_PAGE: Final = re.compile(r"Page: (https://entra\.microsoft\.com/#\S+)")
 
 # The page's own colours, light or dark, but for the badges, whose white text bears both.
 _STYLE: Final = """
-.exo{max-width:70em;border:1px solid #8886;border-radius:10px;overflow:hidden;color:inherit;
- font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;overflow-wrap:anywhere}
-.exo header{display:flex;flex-wrap:wrap;gap:.5em 1em;align-items:center;
- justify-content:space-between;padding:.8em 1em;font-size:1.15em;font-weight:600}
-.exo table{width:100%;margin:0;border:0;border-collapse:collapse;font-size:1em;color:inherit}
-.exo.exo table tr,.exo.exo table tr:hover{background:none;border:0;border-top:1px solid #8884}
-.exo.exo table :is(th,td){padding:.5em 1em;border:0;background:none;font-size:1em;text-align:left;
- line-height:1.5;vertical-align:top;white-space:normal}
-.exo.exo table th{width:9.5em;font-weight:600}
-.exo.exo table td:first-child{width:5.5em;padding-right:0}
-.exo .skipped :is(th,td:last-child){opacity:.7;font-weight:400}
-.exo b{display:inline-block;min-width:4.6em;padding:.05em .6em;border-radius:1em;color:#fff;
- font-size:12px;font-weight:600;text-align:center;background:#6a737d}
-.exo b.passed{background:#1a7f37}.exo b.failed{background:#cf222e}.exo b.warning{background:#8a6100}
-.exo aside{margin:.6em 0 .3em;padding:.1em 0 .1em .9em;border-left:3px solid #d0434d}
-.exo .warning aside{border-color:#b88700}
-.exo p{margin:.3em 0}
-.exo pre{margin:.5em 0;padding:.6em .8em;border-radius:6px;background:#8882;color:inherit;
- font:12.5px/1.6 ui-monospace,Consolas,monospace;white-space:pre-wrap}
-.exo a{color:inherit;text-decoration:underline}
+.exo { max-width: 70em; border: 1px solid #8886; border-radius: 10px; color: inherit;
+  font: 14px/1.5 system-ui, sans-serif; overflow: hidden; overflow-wrap: anywhere }
+.exo header { display: flex; justify-content: space-between; padding: .8em 1em; font-weight: 600 }
+.exo.exo table { width: 100%; margin: 0; border-collapse: collapse; color: inherit }
+.exo.exo tr { background: none; border-top: 1px solid #8884 }
+.exo.exo :is(th, td) { padding: .5em 1em; border: 0; text-align: left; vertical-align: top;
+  white-space: normal }
+.exo b { display: inline-block; min-width: 4.6em; padding: .05em .6em; border-radius: 1em;
+  color: #fff; font-size: 12px; text-align: center; background: #6a737d }
+.exo b.passed { background: #1a7f37 }
+.exo b.failed { background: #cf222e }
+.exo b.warning { background: #8a6100 }
+.exo aside { margin: .6em 0 .3em; padding-left: .9em; border-left: 3px solid #d0434d }
+.exo pre { padding: .6em .8em; background: #8882; color: inherit; white-space: pre-wrap }
+.exo a { color: inherit; text-decoration: underline }
 """
 
 
@@ -86,7 +81,7 @@ class SetupReport:
 
     @property
     def first_failure(self) -> Check | None:
-        """The first check that failed: mend this one first."""
+        """The first check that failed: fix this one first."""
         return next((check for check in self.checks if check.status == "failed"), None)
 
     @property
@@ -126,7 +121,8 @@ class SetupReport:
     def _repr_html_(self) -> str:
         """A self-contained table without scripts; it takes the page's own colours."""
         statuses = {check.status for check in self.checks}
-        worst = next(s for s in ("failed", "warning", "passed") if s in statuses or s == "passed")
+        order = ("passed", "warning", "failed")  # what was skipped is neither
+        worst = max((s for s in order if s in statuses), key=order.index, default="passed")
         rows = "".join(
             f'<tr class="{check.status}"><td><b class="{check.status}">{check.status}</b></td>'
             f"<th>{html.escape(check.title)}</th>"

@@ -55,7 +55,7 @@ def authenticate_xoauth2(
     """Log in on an open connection with SASL XOAUTH2.
 
     The initial response goes out with the command where the server takes it (SASL-IR,
-    RFC 4959). A cached token that is refused is fetched anew and tried once more. Neither the
+    RFC 4959). A cached token that is refused is replaced, once, by a new one. Neither the
     debug output of imaplib nor its buffer gets to see the token.
 
     Args:
@@ -103,7 +103,7 @@ def open_mailbox(
 ) -> AbstractContextManager[imaplib.IMAP4]:
     r"""Get a token, connect, log in and select a folder; log out at the end.
 
-    In the body, an :class:`imaplib.IMAP4.error` whose text is known is raised anew as one of
+    In the body, an :class:`imaplib.IMAP4.error` whose text is known is raised again as one of
     this library's; everything else passes unchanged, and a returned ``NO`` is the caller's.
     Messages marked ``\Deleted`` are not expunged by leaving the body.
 

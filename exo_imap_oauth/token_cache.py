@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from cachetools import TLRUCache
@@ -12,6 +12,7 @@ from typing_extensions import override
 from exo_imap_oauth._process_lock import process_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
 
     from exo_imap_oauth.access_token import AccessToken
@@ -100,3 +101,14 @@ _default = MemoryTokenCache()
 def default_cache() -> MemoryTokenCache:
     """The cache that all token sources of this process share unless they are given another."""
     return _default
+
+
+@contextmanager
+def replaced_default(cache: MemoryTokenCache) -> Generator[None]:
+    """Have another cache be the default one for a while, in all threads: for tests."""
+    global _default  # noqa: PLW0603 - there is one in a process
+    before, _default = _default, cache
+    try:
+        yield
+    finally:
+        _default = before

@@ -29,7 +29,7 @@ def initial_response(user: str, token: str) -> bytes:
         token: The access token.
 
     Raises:
-        ValueError: ``user`` is empty or holds a control character, or ``token`` is no bearer
+        ValueError: ``user`` is empty or holds a control character, or ``token`` is not a bearer
             token; either would let a caller's data forge another field of the message.
     """
     if problem := check_user(user) or _check_token(token):
@@ -39,7 +39,7 @@ def initial_response(user: str, token: str) -> bytes:
 
 
 def decode_challenge(challenge: bytes) -> Mapping[str, Any] | None:
-    """The server's error challenge as a mapping, or None if it is no JSON object.
+    """The server's error challenge as a mapping, or None if it is not a JSON object.
 
     Args:
         challenge: The challenge without its base64.

@@ -73,7 +73,7 @@ class InboxListener:
         look_every: Seconds between two looks into the inbox, if the server says nothing.
         pause: Seconds before another try after a failure; doubled each time.
         longest_pause: Seconds of the longest pause, and of that after a failure that somebody
-            has to mend. What a server asks for counts more than both.
+            has to fix. What a server asks for counts more than both.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class TokenRequest:
             answer does not say.
 
     Raises:
-        TypeError: A text is no string.
+        TypeError: A text is not a string.
         ValueError: An argument cannot work.
         InsecureConnectionError: The TLS context does not verify.
     """
@@ -75,7 +75,7 @@ def token_uri_of(authority: str, tenant_id: str) -> str:
     """The v2.0 token endpoint of a tenant.
 
     Raises:
-        TypeError: The tenant is no string.
+        TypeError: The tenant is not a string.
         ValueError: It is neither a GUID nor a domain name.
     """
     _check_text("tenant_id", tenant_id)

@@ -114,7 +114,7 @@ class Directory:
         """Create a mailbox."""
         tenant_id = self.tenant_id if tenant_id is None else _guid(tenant_id, "tenant_id")
         if not address or not address.isprintable():
-            raise ValueError(f"{address!r} is no mailbox address")
+            raise ValueError(f"{address!r} is not a mailbox address")
         with self._lock:
             if address.lower() in self._mailboxes:
                 raise ValueError(f"the mailbox {address} exists already")
@@ -136,8 +136,12 @@ class Directory:
         object_id = _guid(object_id, "object_id")
         with self._lock:
             full_access = self._mailbox(mailbox).full_access
-            if access_rights == FULL_ACCESS:
-                (full_access.add if granted else full_access.discard)(object_id)
+            if access_rights != FULL_ACCESS:
+                return
+            if granted:
+                full_access.add(object_id)
+            else:
+                full_access.discard(object_id)
 
     def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool) -> None:
         """Switch IMAP on or off for a mailbox."""

@@ -79,8 +79,9 @@ class TokenEndpoint:
         self._record(tenant, form, status, f"fault {fault}")
 
     def _record(self, tenant: str, form: dict[str, str], status: int, outcome: str) -> None:
-        sent = form.get("client_id", ""), form.get("scope", "")
-        self._directory.record(TokenRequest(self._clock.now(), tenant, *sent, status, outcome))
+        client_id, scope = form.get("client_id", ""), form.get("scope", "")
+        request = TokenRequest(self._clock.now(), tenant, client_id, scope, status, outcome)
+        self._directory.record(request)
 
     def throttled(self, retry_after: float) -> Answer:
         """HTTP 429."""

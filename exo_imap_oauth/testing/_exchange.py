@@ -105,7 +105,7 @@ class LoopbackExchange:
             self._loop.stop()
 
     def reset(self) -> None:
-        """End all connections and forget everything: as if it were entered anew.
+        """End all connections and forget everything: as if it were entered again.
 
         Addresses and CA stay; the tenant is another one, so that old tokens are of no use.
         """

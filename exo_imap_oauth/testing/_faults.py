@@ -173,7 +173,7 @@ class Injection:
                 raise TimeoutError(f"{self!r} after {timeout:g} s")
 
     def remove(self) -> None:
-        """Undo it: it strikes no more, and whom it keeps waiting is answered now."""
+        """Undo it: it strikes no more, and those whom it made wait are answered now."""
         with self._changed:
             self._left = 0
         with suppress(RuntimeError):  # the servers have been stopped

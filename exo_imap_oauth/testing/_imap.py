@@ -16,7 +16,7 @@ from pymap.concurrent import Subsystem
 from pymap.exceptions import ResponseError
 from pymap.imap import IMAPConnection
 from pymap.imap.state import ConnectionState
-from pymap.parsing.command import CommandAuth, CommandNonAuth, CommandSelect
+from pymap.parsing.command import CommandAuth, CommandNonAuth
 from pymap.parsing.command.select import IdleCommand
 from pymap.parsing.commands import InvalidCommand
 from pymap.parsing.response import (
@@ -193,14 +193,19 @@ class _State(ConnectionState):
             return ResponseBad(
                 cmd.tag, b"Command Argument Error. 11" if known else b"Command Error. 12"
             )
-        if isinstance(cmd, CommandAuth if not self.authenticated else CommandNonAuth):
+        if self._comes_at_a_wrong_time(cmd):
             return ResponseBad(cmd.tag, _INVALID_STATE)
         if isinstance(cmd, CommandAuth) and self._session is None:
             self.not_connected_replies += 1
             return ResponseBad(cmd.tag, _NOT_CONNECTED)
-        if isinstance(cmd, CommandSelect) and self._selected is None:
-            return ResponseBad(cmd.tag, _INVALID_STATE)
         return await super().do_command(cmd)
+
+    def _comes_at_a_wrong_time(self, cmd: Command) -> bool:
+        """Whether a command belongs in another state of the session."""
+        if not self.authenticated:
+            return isinstance(cmd, CommandAuth)
+        needs_folder = isinstance(cmd, CommandSelect) and self._session is not None
+        return isinstance(cmd, CommandNonAuth) or (needs_folder and self._selected is None)
 
     @override
     async def do_capability(self, cmd: CapabilityCommand) -> _Result:

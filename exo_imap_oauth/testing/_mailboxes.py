@@ -1,4 +1,4 @@
-"""Mailboxes in memory (pymap's), with what is mended of them."""
+"""Mailboxes in memory (pymap's), with what is fixed in them."""
 
 from __future__ import annotations
 

@@ -8,13 +8,12 @@ import ssl
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
-from unittest.mock import patch
 
 import certifi
 
 from exo_imap_oauth.testing._exchange import LoopbackExchange
 from exo_imap_oauth.testing._ready import ReadyExchange
-from exo_imap_oauth.token_cache import MemoryTokenCache
+from exo_imap_oauth.token_cache import MemoryTokenCache, replaced_default
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,7 +42,7 @@ class ExchangePool(ExitStack):
         Tokens that are cached meanwhile are not seen before or after it.
         """
         with (
-            patch("exo_imap_oauth.token_cache._default", MemoryTokenCache()),
+            replaced_default(MemoryTokenCache()),
             closing(Trust(self._folder)) as trust,
         ):
             factory = ExchangeFactory(self, trust)

@@ -36,7 +36,7 @@ class ReadyExchange(LoopbackExchange):
 
     @override
     def reset(self) -> None:
-        """End all connections, forget everything, and do every step anew."""
+        """End all connections, forget everything, and do every step again."""
         super().reset()
         self._set_up()
 

@@ -233,7 +233,7 @@ def test_wrong_arguments_are_value_errors(exchange: ReadyExchange) -> None:
         exchange.new_service_principal(app.client_id, "object")
     with pytest.raises(ValueError, match="exists already"):
         exchange.add_mailbox(exchange.mailbox.upper())
-    with pytest.raises(ValueError, match="no mailbox address"):
+    with pytest.raises(ValueError, match="not a mailbox address"):
         exchange.add_mailbox("a\r\nb")
     with pytest.raises(ValueError, match="add_mailbox comes first"):
         exchange.set_cas_mailbox("nobody@contoso.example", imap_enabled=True)
