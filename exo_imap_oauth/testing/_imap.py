@@ -16,7 +16,7 @@ from pymap.concurrent import Subsystem
 from pymap.exceptions import ResponseError
 from pymap.imap import IMAPConnection
 from pymap.imap.state import ConnectionState
-from pymap.parsing.command import CommandAuth, CommandNonAuth
+from pymap.parsing.command import CommandAuth, CommandNonAuth, CommandSelect
 from pymap.parsing.command.select import IdleCommand
 from pymap.parsing.commands import InvalidCommand
 from pymap.parsing.response import (
