@@ -229,10 +229,14 @@ def _while_failing(
         with ThreadPoolExecutor(len(together)) as pool:
             calls = list(pool.map(ready, together))
             with clock.ahead(window):
-                outages = list(pool.map(lambda call: call(), calls))
+                outages = list(pool.map(_call, calls))
         names = [(contender.name, kind) for contender, kind in together]
         found |= dict(zip(names, outages, strict=True))
     return found
+
+
+def _call(task: Callable[[], Outage]) -> Outage:
+    return task()
 
 
 def _load(get: GetToken, endpoint: Endpoint, lone: float) -> Load:
