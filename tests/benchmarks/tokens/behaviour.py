@@ -32,7 +32,7 @@ class Behaviour(NamedTuple):
     kinds: tuple[tuple[str, float], ...] = (("token", 1.0),)
     latency: float = LATENCY
     expires_in: int = 3600
-    refresh_in: int | None = None
+    refresh_in: int | None = 1800  # as Entra sends it
     hold: float = HOLD
 
 

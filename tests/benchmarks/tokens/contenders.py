@@ -156,25 +156,38 @@ def floor(endpoint: Endpoint, tenant: str) -> GetToken:
 
 
 class Contender(NamedTuple):
-    """A name for the table, how to build it, and what its user imports."""
+    """Who takes part.
+
+    Attributes:
+        name: For the table.
+        build: Makes a source.
+        window: Seconds after which a token of an hour, whose ``refresh_in`` is half an hour, is
+            one that this contender itself wants to replace ahead of time.
+        imports: What its user imports.
+    """
 
     name: str
     build: Callable[[Endpoint, str], GetToken]
+    window: float = 0.0
     imports: str = ""
 
 
-OURS = Contender("exo_imap_oauth", ours, "import exo_imap_oauth")
+_HALF_AN_HOUR = 1860.0  # refresh_in is over
+_LAST_MINUTES = 3480.0  # google-auth: 3 min 45 s before expiry
+_LAST_MINUTE = 3570.0  # authlib: 60 s before; requests-oauthlib: never ahead
+OURS = Contender("exo_imap_oauth", ours, _HALF_AN_HOUR, "import exo_imap_oauth")
 FLOOR = Contender("floor", floor)
 PEERS = (
-    Contender("msal", msal, "import msal"),
-    Contender("azure-identity", azure_identity, "import azure.identity"),
-    Contender("authlib", authlib, "import authlib.integrations.requests_client"),
-    Contender("requests-oauthlib", requests_oauthlib, "import requests_oauthlib"),
+    Contender("msal", msal, _HALF_AN_HOUR, "import msal"),
+    Contender("azure-identity", azure_identity, _HALF_AN_HOUR, "import azure.identity"),
+    Contender("authlib", authlib, _LAST_MINUTE, "import authlib.integrations.requests_client"),
+    Contender("requests-oauthlib", requests_oauthlib, _LAST_MINUTE, "import requests_oauthlib"),
     Contender(
         "google-auth",
         google_auth,
+        _LAST_MINUTES,
         "import google.oauth2.credentials, google.auth.transport.requests",
     ),
-    Contender("google-auth, background", google_auth_background),
+    Contender("google-auth, background", google_auth_background, _LAST_MINUTES),
 )
 ALL = (OURS, *PEERS)

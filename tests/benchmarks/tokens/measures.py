@@ -11,19 +11,18 @@ import timeit
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from .behaviour import FAILURES, HOLD, Behaviour, failing
+from . import clock
+from .behaviour import FAILURES, Behaviour, failing
 from .contenders import ALL, FLOOR, OURS, PEERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .contenders import Contender, GetToken
     from .server import Endpoint, TokenServer
 
 THREADS = 64
 IDENTITIES = 1_000
-_NEAR_EXPIRY = Behaviour(expires_in=50, refresh_in=1)  # inside everyone's window 1 s later
-_UNTIL_NEAR = 1.2  # s
 _numbers = itertools.count()
 
 
@@ -116,27 +115,15 @@ def cold_http_calls(server: TokenServer) -> dict[str, float]:
 
 
 def refresh_window(server: TokenServer, rounds: int) -> dict[str, Load]:
-    """Threads that ask at once for a token that is about to expire; the endpoint is healthy."""
+    """Threads that ask at once for a token that is to be replaced soon; the endpoint is healthy."""
     found: dict[str, list[Load]] = {contender.name: [] for contender in ALL}
     for _ in range(rounds):
-        ready = [_near_expiry(server, contender) for contender in ALL]
-        time.sleep(_UNTIL_NEAR)
-        for contender, (endpoint, get) in zip(ALL, ready, strict=True):
-            found[contender.name].append(_load(get, endpoint, 0.0))
+        for contender in ALL:
+            endpoint = server.open()
+            (get,) = _primed(contender, endpoint, 1)
+            with clock.ahead(contender.window):
+                found[contender.name].append(_load(get, endpoint, 0.0))
     return {name: _median_load(loads) for name, loads in found.items()}
-
-
-def ten_calls(server: TokenServer) -> dict[str, float]:
-    """Token requests of ten calls, one after another, for a token that lives 200 s."""
-    posts: dict[str, float] = {}
-    for contender in ALL:
-        endpoint = server.open(Behaviour(expires_in=200))
-        get = contender.build(endpoint, _tenant())
-        for _ in range(10):
-            get()
-        time.sleep(2 * Behaviour().latency)  # one under way in the background counts too
-        posts[contender.name] = endpoint.counts().posts
-    return posts
 
 
 # ---- outages ---------------------------------------------------------------------------------
@@ -145,15 +132,16 @@ def ten_calls(server: TokenServer) -> dict[str, float]:
 def our_outages(server: TokenServer, rounds: int) -> dict[str, Outage]:
     """Each failure, met by threads at once: at its beginning and while it lasts."""
     outages: dict[str, Outage] = {}
-    ready = [[_near_expiry(server, OURS) for _ in range(rounds)] for _ in FAILURES]
-    time.sleep(_UNTIL_NEAR)
-    for kind, sources in zip(FAILURES, ready, strict=True):
+    for kind in FAILURES:
         first: list[Burst] = []
         later: list[Burst] = []
-        for endpoint, get in sources:
+        for _ in range(rounds):
+            endpoint = server.open()
+            (get,) = _primed(OURS, endpoint, 1)
             endpoint.behave(failing(kind))
-            first.append(burst(get))
-            later.append(burst(get))
+            with clock.ahead(OURS.window):
+                first.append(burst(get))
+                later.append(burst(get))
         p99 = max(statistics.median(b.percentile(99) for b in found) for found in (first, later))
         outages[kind] = Outage(
             p99, ", ".join(_said(result) for result in first + later).strip(", ")
@@ -162,39 +150,16 @@ def our_outages(server: TokenServer, rounds: int) -> dict[str, Outage]:
 
 
 def peers_outages(server: TokenServer) -> dict[str, dict[str, Outage]]:
-    """Each failure for each peer, all at the same time, since they mostly wait; one caller."""
-
-    def one(task: tuple[str, Contender]) -> Outage:
-        kind, contender = task
-        endpoint, get = _near_expiry(server, contender)
-        time.sleep(_UNTIL_NEAR)
-        endpoint.behave(failing(kind))
-        result = burst(get, 1)
-        return Outage(result.seconds[0], _said(result))
-
-    tasks = [(kind, contender) for kind in FAILURES for contender in PEERS]
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        outages = list(pool.map(one, tasks))
-    found: dict[str, dict[str, Outage]] = {kind: {} for kind in FAILURES}
-    for (kind, contender), outage in zip(tasks, outages, strict=True):
-        found[kind][contender.name] = outage
-    return found
+    """Each failure for each peer; one caller."""
+    outages = _while_failing(server, [(peer, kind) for kind in FAILURES for peer in PEERS], 1)
+    return {kind: {peer.name: outages[peer.name, kind] for peer in PEERS} for kind in FAILURES}
 
 
 def stall(server: TokenServer) -> dict[str, Outage]:
     """An endpoint that answers only after 15 s, and threads that hold a valid token."""
-
-    def one(contender: Contender) -> Outage:
-        endpoint, get = _near_expiry(server, contender)
-        time.sleep(_UNTIL_NEAR)
-        endpoint.behave(failing("stall")._replace(hold=HOLD, expires_in=3600))
-        result = burst(get)
-        return Outage(result.percentile(99), _said(result))
-
-    found = {OURS.name: one(OURS)}
-    with ThreadPoolExecutor(len(PEERS)) as pool:
-        peers = pool.map(one, PEERS)
-    return found | dict(zip((peer.name for peer in PEERS), peers, strict=True))
+    outages = _while_failing(server, [(OURS, "stall")], THREADS)  # in peace: it takes microseconds
+    outages |= _while_failing(server, [(peer, "stall") for peer in PEERS], THREADS)
+    return {name: outage for (name, _), outage in outages.items()}
 
 
 # ---- parts -----------------------------------------------------------------------------------
@@ -238,12 +203,40 @@ def _primed(contender: Contender, endpoint: Endpoint, count: int) -> list[GetTok
         return list(pool.map(one, [_tenant() for _ in range(count)]))
 
 
-def _near_expiry(server: TokenServer, contender: Contender) -> tuple[Endpoint, GetToken]:
-    """A source whose token comes into its refresh window a moment later; healthy so far."""
-    endpoint = server.open(_NEAR_EXPIRY)
-    (get,) = _primed(contender, endpoint, 1)
-    endpoint.behave(Behaviour())
-    return endpoint, get
+def _while_failing(
+    server: TokenServer, tasks: Sequence[tuple[Contender, str]], threads: int
+) -> dict[tuple[str, str], Outage]:
+    """Callers of sources in their refresh window whose endpoints fail, each in its own way.
+
+    Those whose window is at the same time wait together, since they mostly wait.
+    """
+
+    def ready(task: tuple[Contender, str]) -> Callable[[], Outage]:
+        contender, kind = task
+        endpoint = server.open()
+        (get,) = _primed(contender, endpoint, 1)
+
+        def call() -> Outage:
+            endpoint.behave(failing(kind))
+            result = burst(get, threads)
+            return Outage(result.percentile(99), _said(result))
+
+        return call
+
+    found: dict[tuple[str, str], Outage] = {}
+    for window in sorted({contender.window for contender, _ in tasks}):
+        together = [task for task in tasks if task[0].window == window]
+        with ThreadPoolExecutor(len(together)) as pool:
+            calls = list(pool.map(ready, together))
+            with clock.ahead(window):
+                outages = list(pool.map(_call, calls))
+        names = [(contender.name, kind) for contender, kind in together]
+        found |= dict(zip(names, outages, strict=True))
+    return found
+
+
+def _call(task: Callable[[], Outage]) -> Outage:
+    return task()
 
 
 def _load(get: GetToken, endpoint: Endpoint, lone: float) -> Load:

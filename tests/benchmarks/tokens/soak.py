@@ -90,7 +90,7 @@ def behaviour() -> Behaviour:
     share = FAILING / len(failures)
     kinds = [(kind, share) for kind in failures] + [("stall", STALLING)]
     healthy = ("token", 1 - FAILING - STALLING)
-    return Behaviour((healthy, *kinds), expires_in=LIFE, hold=10**6)
+    return Behaviour((healthy, *kinds), expires_in=LIFE, refresh_in=None, hold=10**6)
 
 
 def main() -> int:
