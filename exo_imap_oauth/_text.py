@@ -58,6 +58,12 @@ def is_guid(value: str) -> bool:
     return _GUID.fullmatch(value) is not None
 
 
+def span(seconds: float) -> str:
+    """A length of time for people: seconds up to two minutes, then minutes."""
+    seconds = abs(seconds)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - s, min
+
+
 def check_seconds(name: str, value: float, *, may_be_zero: bool = False) -> None:
     """Check an argument that is a number of seconds.
 

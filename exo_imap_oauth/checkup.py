@@ -20,7 +20,7 @@ from exo_imap_oauth._imap.mailbox import folder_argument, select
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
-from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line
+from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line, span
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import advise, explain
@@ -49,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _ROLE: Final = "IMAP.AccessAsApp"
+_REFUSAL_CLAIMS: Final = ("aud", "roles", "oid")
 _SHORT_LIFE, _CLOCK_TOLERANCE = 600.0, 120.0  # s
 
 
@@ -220,8 +221,7 @@ class _Checkup:
         self.secrets |= {*self.bearer.secrets()}
         self.token, self.claims = token, token.claims
         known = {name: hide(value, self.secrets) for name, value in self.bearer.known().items()}
-        names = ("aud", "roles", "oid")
-        self.refusal_claims = {name: known[name] for name in names if name in known}
+        self.refusal_claims = {name: known[name] for name in _REFUSAL_CLAIMS if name in known}
         # Whatever was given: the object that logs in is the one that needs the mailbox.
         self.known["enterprise_object_id"] = known.get("oid", self.object_id)
         opaque = "" if self.claims else "; it is opaque, so there are no claims to compare"
@@ -282,8 +282,8 @@ class _Checkup:
         expires_on = exp if isinstance(exp, (int, float)) else self.token.expires_on
         left = expires_on - time.time() - (self.clock_lag or 0.0)
         if left <= 0:
-            return _Finding("failed", f"the new token expired {_span(left)} ago")
-        lives = f"the token lives for {_span(left)}"
+            return _Finding("failed", f"the new token expired {span(left)} ago")
+        lives = f"the token lives for {span(left)}"
         if left < _SHORT_LIFE:
             short = "which is short: no connection lasts longer"
             return _Finding("warning", f"{lives}, {short}; {clock}")
@@ -293,7 +293,7 @@ class _Checkup:
         lag = self.clock_lag
         if lag is None or abs(lag) <= _CLOCK_TOLERANCE:
             return None
-        off = f"{_span(lag)} {'behind' if lag > 0 else 'ahead'}"
+        off = f"{span(lag)} {'behind' if lag > 0 else 'ahead'}"
         return _Finding("warning", f"this machine's clock is {off}", explain("clock-skew"))
 
     def _refusal(self, *claims: str) -> Advice | None:
@@ -345,8 +345,6 @@ class _Checkup:
         )
         return _Finding("passed", f"{self.inbox.folder} opens{self.took}")
 
-    # ---- what they have in common ------------------------------------------------------------
-
     def _within(self, what: str, advice_id: str, step: Callable[[], _T]) -> _T:
         """Take a network step in a thread: nothing else bounds name services and drips."""
         future: Future[_T] = Future()
@@ -376,11 +374,6 @@ def _close(future: Future[Any]) -> None:
     """Close a connection that was made too late."""
     if not future.exception() and isinstance(imap := future.result(), imaplib.IMAP4):
         leave(imap, in_sync=False)
-
-
-def _span(seconds: float) -> str:
-    seconds = abs(seconds)
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"  # noqa: PLR2004 - s, min
 
 
 class _Step(NamedTuple):

@@ -80,7 +80,11 @@ def test_no_try_is_made_when_sleep_comes_back_with_nothing_left(
 ) -> None:
     clock = LateClock(1)
     monkeypatch.setattr(token_endpoint, "time", clock)
-    monkeypatch.setattr(clock, "sleep", lambda _seconds: clock.spend(60.0))
+
+    def oversleep(_seconds: float) -> None:
+        clock.spend(60.0)
+
+    monkeypatch.setattr(clock, "sleep", oversleep)
     with TokenEndpoint(http(503, "busy")) as endpoint:
         error = outcome_of(endpoint, deadline=30.0)
         assert len(endpoint.forms) == 1
@@ -121,7 +125,10 @@ def test_a_fetch_lands_even_if_taking_note_of_its_failure_fails(
         raise OverflowError
 
     monkeypatch.setattr("exo_imap_oauth._tokens.slot.random.uniform", broken)
-    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+
+    def expected(_args: threading.ExceptHookArgs) -> None: ...
+
+    monkeypatch.setattr(threading, "excepthook", expected)
     with TokenEndpoint(rejected()) as endpoint:
         source = endpoint.source()
         began = time.monotonic()

@@ -85,7 +85,8 @@ class _BoundedConnection(HTTPSConnection):
         watchdogs: list[threading.Timer],
         **options: Any,  # noqa: ANN401 - the same
     ) -> None:
-        super().__init__(*args, **options)
+        # urllib3 leaves the type of its ssl_context open.
+        super().__init__(*args, **options)  # pyright: ignore[reportUnknownMemberType]
         self._ends_at = ends_at
         self._watchdogs = watchdogs
 
