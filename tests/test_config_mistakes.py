@@ -651,7 +651,7 @@ def test_the_error_reads_well_and_survives_copies(tmp_path: Path) -> None:
         f"  {file}:1: {IMAP}{ID}: is missing. Add it: {KEYS[ID].belongs}.",
         f"  {file}:2: {IMAP}port: is not a number from 1 to 65535. Write 993.",
         (
-            f"  (suspicious) {file}:11: {IMAP}something: is not a key that is read. "
+            f"  (warning) {file}:11: {IMAP}something: is not a key that is read. "
             "Remove it, or correct it."
         ),
     ]
