@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from exo_imap_oauth._cmsbs.checks import CHECKS
 from exo_imap_oauth._cmsbs.keys import KEYS
-from exo_imap_oauth._cmsbs.mistakes import TEXTS, Mistake
+from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
 from exo_imap_oauth.config import CmsbsConfig, load_config
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
@@ -71,11 +70,8 @@ def problems_of(
 
 
 def is_of(mistake_id: str, problem: ConfigProblem) -> bool:
-    template = re.split(r"\{\w+\}", BY_ID[mistake_id].message)
+    template = re.split(r"\{\w+\}", MISTAKES[mistake_id].message)
     return re.fullmatch(".*".join(map(re.escape, template)), problem.message) is not None
-
-
-BY_ID: dict[str, Mistake] = {**TEXTS, **{check.id: check for check in CHECKS}}
 
 
 class Case(NamedTuple):
