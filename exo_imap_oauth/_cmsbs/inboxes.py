@@ -225,9 +225,10 @@ class _Reader:
 
     def _find_mistakes(self, draft: _Draft) -> None:
         """Hold each value against the table, up to the first error."""
-        for name, written in draft.checked.items():
+        for name in KEYS:
+            written = draft.checked.get(name)
             for check in CHECKS_OF[name]:
-                if not check.when(written):
+                if written is None or not check.when(written):
                     continue
                 fatal = is_error(check.severity, draft.values)
                 self._findings.add(
