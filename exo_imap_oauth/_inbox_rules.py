@@ -77,6 +77,8 @@ PLACEHOLDER = re.compile(
     re.VERBOSE,
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# A folder's name may hold a no-break blank, but nothing that ends a line anywhere.
+_FOLDER_CONTROL = re.compile(r"[\x80-\x9f\u2028\u2029]")
 # What copying from a browser or a word processor leaves behind: no-break and other blanks,
 # soft hyphens, zero widths, dashes, quotes; and control characters from other encodings.
 ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
@@ -222,7 +224,11 @@ RULES = (
     Rule(id="control-character", severity="error",
          when=lambda c: CONTROL.search(c.value),
          message="holds a control character.", fix="Write the value again without it."),
-    Rule(id="invisible-character", severity="error",
+    Rule(id="folder-control", severity="error", fields=("folder",),
+         when=lambda c: _FOLDER_CONTROL.search(c.value),
+         message="holds a control character or a line separator, which no IMAP command can hold.",
+         fix="Write the name again without it."),
+    Rule(id="invisible-character", severity="error", but=("folder",),
          when=lambda c: not c.value.isprintable(),
          message="holds a no-break blank or another invisible character, as a copy from a web page"
          " or a word processor does.", fix=_TYPE_IT),

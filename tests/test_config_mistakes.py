@@ -128,7 +128,8 @@ VALUES = [
     Case("invisible-character", ID, f"\u200b{CLIENT}"),
     Case("invisible-character", PW, f"{SECRET}\u00a0"),
     Case("invisible-character", SCOPE, f"{GOOD['oauth2.scope']}\u00ad"),
-    Case("invisible-character", FOLDER, "Sent\u00a0Orders"),
+    Case("folder-control", FOLDER, "Entw\u0081rfe"),
+    Case("folder-control", FOLDER, "Sent\u2028Orders"),
     Case("odd-character", "server", "outlook\u2010dod.office365.us"),
     Case("odd-character", URI, f"\u201c{AUTHORITY}{TENANT}/oauth2/v2.0/token\u201d"),
     Case("odd-character", ID, f"\u201c{CLIENT}\u201d"),
@@ -321,6 +322,8 @@ def test_starttls_on_the_port_of_implicit_tls_is_found(tmp_path: Path) -> None:
         ("protocol", "imap"),
         ("password", "<none of our business>"),
         (FOLDER, "Kunden & Partner/2026"),
+        (FOLDER, "Sent\u00a0Orders"),
+        (FOLDER, "\u05d3\u05d5\u05d0\u05e8\u200f"),
         ("oauth2.debug", "False"),
     ],
 )
