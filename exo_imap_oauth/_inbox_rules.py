@@ -1,18 +1,70 @@
-"""What values look like: patterns, all linear in time, and questions about one value."""
+"""What can be wrong with a value of an inbox: patterns, questions, and the table of rules.
+
+Every pattern is linear in time. No message quotes a value: any value may be a secret that
+landed in the wrong place.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from exo_imap_oauth.errors import InsecureConnectionError
 
-EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-# A name that a separator follows, such as "outlook.office365.comcmsbs.mail.imap.port =". It can
-# begin nowhere else than at its first character, or a long name would be read once a character.
-_ASSIGNED = re.compile(r"(?<![\w.$-]) [\w.$-]++ (?=\s*+[=:])", re.VERBOSE)
-_OUR_NAME = re.compile(r"cmsbs\.(?:mail\.imap|bouncelistener)\.[\w.$-]+")
+# entra: an error where the token endpoint is Entra's, elsewhere a warning;
+# exchange: an error where the server is Exchange Online's, elsewhere a warning.
+Severity = Literal["error", "warning", "entra", "exchange"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """What can be wrong, and what is said about it.
+
+    Attributes:
+        id: Its name in this package.
+        severity: Whether it can work all the same.
+        fields: The fields of an inbox where it is looked for; none means any.
+        but: The fields where it is not looked for.
+        message: What is wrong, with names in braces for what is filled in.
+        fix: What to do about it, likewise.
+    """
+
+    id: str
+    severity: Severity
+    fields: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+    message: str
+    fix: str
+
+    def concerns(self, name: str) -> bool:
+        """Whether it is looked for in a field."""
+        return name in self.fields if self.fields else name not in self.but
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One value, with what is needed to judge it."""
+
+    value: str = field(repr=False)
+    others: Mapping[str, str] = field(repr=False)  # all values of the inbox, by field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Mistake):
+    """A mistake of a value, and how to see it."""
+
+    when: Callable[[Checked], object]
+
+
+# ---- questions
+
+MAX_VALUE = 4_096  # characters of a value that are looked at; none that works is longer
+EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 # What one placeholder begins with cannot stand in it: "[[[[[[" would be read once a bracket.
 PLACEHOLDER = re.compile(
     r"""['"]?
@@ -25,93 +77,31 @@ PLACEHOLDER = re.compile(
     re.VERBOSE,
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
-GUID = re.compile(
-    r"(?!0{8}-) [0-9a-f]{8} (?:-[0-9a-f]{4}){3} -[0-9a-f]{12}",
-    re.VERBOSE | re.IGNORECASE,
-)
-_DNS_NAME = re.compile(
-    r"""(?: [a-z0-9] (?:[a-z0-9-]*[a-z0-9])? \. )+  # contoso.onmicrosoft.
-        [a-z0-9-]{2,}                               # com""",
-    re.VERBOSE | re.IGNORECASE,
-)
-ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
-HOST = re.compile(
-    r"""[\w.-]+        # outlook.office365.com, 127.0.0.1
-      | [0-9a-f.:]+    # ::1""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_TOKEN_URI = re.compile(
-    r"""https://[^/\s]+/
-        ([^/\s]*)                # the tenant
-        /oauth2/v2\.0/token
-        (?:\?\S*)?               # ?dc=ESTS-PUB-WEULR1""",
-    re.VERBOSE | re.IGNORECASE,
-)
-SINGLE_BACKSLASH = re.compile(r'\\[^\\tnrfu\n=:#! "]')  # Abc8Q\~d, after \\ was taken out
-_LOOPBACK = re.compile(r"localhost | 127(?:\.\d+){3} | ::1", re.VERBOSE)
+# A folder's name may hold a no-break blank, but nothing that ends a line anywhere.
+_FOLDER_CONTROL = re.compile(r"[\x80-\x9f\u2028\u2029]")
+# What copying from a browser or a word processor leaves behind: no-break and other blanks,
+# soft hyphens, zero widths, dashes, quotes; and control characters from other encodings.
+ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
+_NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
+_GUID = re.compile(r"(?i)(?!0{8}-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DNS_NAME = re.compile(r"(?i)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
+_ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
+_HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
+_TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
+_LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
 _ENTRA_HOST = re.compile(
-    r"""(?: login | login-us | sts )\.(?:partner\.)?  # login.partner.microsoftonline.cn
-        (?: microsoftonline\.(?:com|us|cn)
-          | windows\.net | microsoft\.com | chinacloudapi\.cn )""",
-    re.VERBOSE,
+    r"(?:login|login-us|sts)\.(?:partner\.)?"  # login.partner.microsoftonline.cn
+    r"(?:microsoftonline\.(?:com|us|cn)|windows\.net|microsoft\.com|chinacloudapi\.cn)"
 )
-_EXCHANGE_HOST = re.compile(
-    r"""(?: outlook | partner | outlook-dod )\.       # outlook-dod.office365.us
-        (?: office | office365 | outlook )\.(?:com|us|cn)""",
-    re.VERBOSE,
+_EXCHANGE_HOST = re.compile(  # outlook-dod.office365.us
+    r"(?:outlook|partner|outlook-dod)\.(?:office|office365|outlook)\.(?:com|us|cn)"
 )
-GRAPH = re.compile(
-    r"""(?:https://)?
-        (?: (?:dod-)?graph\.microsoft\.\w+            # https://graph.microsoft.com/.default
-          | microsoftgraph\.chinacloudapi\.cn
-          | graph\.windows\.net
-          | 00000003-0000-0000-c000-000000000000 )
-        (?:/.*|)""",
-    re.VERBOSE | re.IGNORECASE,
+_GRAPH = re.compile(  # https://graph.microsoft.com/.default
+    r"(?i)(?:https://)?(?:(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn"
+    r"|graph\.windows\.net|00000003-0000-0000-c000-000000000000)(?:/.*|)"
 )
-_DEFAULT_SCOPE = re.compile(r"[^\s,;+]+/\.default")  # https://outlook.office365.com/.default
+_DEFAULT_SCOPE = re.compile(r"(?i)[^\s,;+]+/\.default")  # https://outlook.office365.com/.default
 _MAX_PORT = 65_535
-
-
-def run_together(value: str) -> list[str]:
-    """The keys of ours that are set inside a value, where several lines became one."""
-    if "cmsbs." not in value:
-        return []
-    names = [_OUR_NAME.search(name) for name in _ASSIGNED.findall(value)]
-    return [name[0] for name in names if name]
-
-
-def url_parts(uri: str) -> SplitResult | None:
-    """The parts of an absolute URL, or None."""
-    if re.search(r"\s", uri):
-        return None
-    try:
-        parts = urlsplit(uri)
-        usable = parts.hostname and parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable and parts.scheme in ("http", "https") else None
-
-
-def url_host(uri: str) -> str:
-    """The host of an absolute URL, or ""."""
-    parts = url_parts(uri)
-    return (parts.hostname or "") if parts else ""
-
-
-def has_user_or_fragment(uri: str) -> bool:
-    """Whether a URL holds what no token endpoint has: ``user:password@`` or ``#fragment``."""
-    parts = url_parts(uri)
-    if parts is None:
-        return False
-    return parts.username is not None or parts.password is not None or parts.fragment != ""
-
-
-def has_empty_path(uri: str) -> bool:
-    """Whether a URL ends at its host."""
-    parts = url_parts(uri)
-    return parts is not None and not parts.path.strip("/")
 
 
 def tenant_of(uri: str) -> str | None:
@@ -120,44 +110,51 @@ def tenant_of(uri: str) -> str | None:
     return match[1].casefold() if match else None
 
 
-def is_malformed_tenant(tenant: str | None) -> bool:
-    """Whether there is a tenant and it is neither a GUID nor a DNS name."""
-    return tenant is not None and not (GUID.fullmatch(tenant) or _DNS_NAME.fullmatch(tenant))
+def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
+    """Whether a finding of this severity is an error in an inbox with these values."""
+    if severity == "entra":
+        host = _url(values["token_uri"]).hostname
+        # A URI too damaged to tell was meant to be Entra's.
+        return not host or bool(_ENTRA_HOST.fullmatch(host) or tenant_of(values["token_uri"]))
+    if severity == "exchange":
+        return _is_exchange_host(values["host"])
+    return severity == "error"
 
 
-def is_entra_host(host: str) -> bool:
-    """Whether it is a host of Microsoft Entra."""
-    return _ENTRA_HOST.fullmatch(host) is not None
+def _url(uri: str) -> SplitResult:
+    """The parts of an absolute URL; those of an empty text if it is none."""
+    try:
+        parts = urlsplit(uri)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_usable = False
+    return urlsplit(uri if is_usable and not re.search(r"\s", uri) else "")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether it is this machine."""
-    return _LOOPBACK.fullmatch(host) is not None
+def _has_malformed_tenant(uri: str) -> bool:
+    tenant = tenant_of(uri)
+    return tenant is not None and not (_GUID.fullmatch(tenant) or _DNS_NAME.fullmatch(tenant))
 
 
-def is_exchange_host(host: str) -> bool:
-    """Whether it is a host of Exchange Online."""
+def _is_familiar_host(uri: str) -> bool:
+    host = _url(uri).hostname or ""
+    return bool(_ENTRA_HOST.fullmatch(host) or _LOOPBACK.fullmatch(host))
+
+
+def _is_exchange_host(host: str) -> bool:
     return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
 
 
-def is_default_scope(scope: str) -> bool:
-    """Whether it is one resource and ``/.default``."""
-    return _DEFAULT_SCOPE.fullmatch(scope.casefold()) is not None
-
-
-def is_exchange_scope(scope: str) -> bool:
-    """Whether its resource is Exchange Online."""
+def _is_exchange_scope(scope: str) -> bool:
     resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or is_exchange_host(resource)
+    return resource == EXCHANGE_ID or _is_exchange_host(resource)
 
 
-def is_quoted(value: str) -> bool:
-    """Whether quotes stand at both ends."""
+def _is_quoted(value: str) -> bool:
     return value[:1] in ("'", '"') and value[-1:] == value[:1]
 
 
-def is_port(value: str) -> bool:
-    """Whether it is a number from 1 to 65535."""
+def _is_port(value: str) -> bool:
     return re.fullmatch("[0-9]{1,5}", value) is not None and 0 < int(value) <= _MAX_PORT
 
 
@@ -175,3 +172,147 @@ def check_tls(tls: str, inbox: str) -> None:
         )
     if tls not in ("implicit", "starttls"):
         raise ValueError(f"tls is neither 'implicit', 'starttls' nor 'none', but {tls!r}")
+
+
+# ---- the table
+
+_APP = "Entra admin center > App registrations > your app"
+BELONGS = {  # what to put into a field, and where it is found
+    "host": "outlook.office365.com",
+    "port": "993",
+    "user": "the mailbox_name, the address of the mailbox to read (Entra admin center > Users > "
+    "the mailbox > User principal name)",
+    "folder": "INBOX",
+    "token_uri": "https://login.microsoftonline.com/<tenant_id>/oauth2/v2.0/token with the "
+    f"tenant_id, the Directory (tenant) ID ({_APP} > Overview)",
+    "client_id": f"the client_id, the Application (client) ID ({_APP} > Overview)",
+    "client_secret": f"the client_secret, the Value of a client secret ({_APP} > Certificates & "
+    "secrets; it is shown once, so make a new one if it is lost)",
+    "scope": "https://outlook.office365.com/.default",
+}
+REQUIRED = ("host", "tls", "user", "token_uri", "client_id", "client_secret")
+_ENTER = "Enter {belongs}."
+_TYPE_IT = "Type the value, or paste it as plain text."
+_NEW_SECRET = f"Copy the Value of a client secret ({_APP} > Certificates & secrets)."
+_COPY_CLIENT_ID = f"Copy the Application (client) ID from {_APP} > Overview."
+_COPY_TENANT_ID = f"Copy the Directory (tenant) ID from {_APP} > Overview."
+_USE_SCOPE = "Write https://outlook.office365.com/.default."
+_OBJECT_ID = (
+    "The enterprise_object_id (Entra admin center > Enterprise applications > your app > Overview"
+    " > Object ID) belongs in New-ServicePrincipal, not here."
+)
+
+# A value is held against these in this order, up to the first error. What InboxConfig.open()
+# and token_source() refuse must be an error here, whatever the other side is.
+# fmt: off
+RULES = (
+    Rule(id="too-long", severity="error",
+         when=lambda c: len(c.value) > MAX_VALUE,
+         message=f"is longer than {MAX_VALUE:,} characters.", fix=_ENTER),
+    Rule(id="empty", severity="error", fields=REQUIRED,
+         when=lambda c: not c.value.strip(),
+         message="is empty.", fix=_ENTER),
+    Rule(id="placeholder-object-id", severity="error",
+         when=lambda c: "<enterprise_object_id>" in c.value,
+         message="a placeholder is left in.", fix=f"{_ENTER} {_OBJECT_ID}"),
+    Rule(id="placeholder", severity="error", but=("client_secret", "folder"),
+         when=lambda c: PLACEHOLDER.search(c.value),
+         message="a placeholder is left in.", fix=_ENTER),
+    Rule(id="placeholder-whole", severity="error", fields=("client_secret", "folder"),
+         when=lambda c: PLACEHOLDER.fullmatch(c.value.strip()),
+         message="a placeholder is left in.", fix=_ENTER),
+    Rule(id="control-character", severity="error",
+         when=lambda c: CONTROL.search(c.value),
+         message="holds a control character.", fix="Write the value again without it."),
+    Rule(id="folder-control", severity="error", fields=("folder",),
+         when=lambda c: _FOLDER_CONTROL.search(c.value),
+         message="holds a control character or a line separator, which no IMAP command can hold.",
+         fix="Write the name again without it."),
+    Rule(id="invisible-character", severity="error", but=("folder",),
+         when=lambda c: not c.value.isprintable(),
+         message="holds a no-break blank or another invisible character, as a copy from a web page"
+         " or a word processor does.", fix=_TYPE_IT),
+    Rule(id="odd-character", severity="entra", but=("folder",),
+         when=lambda c: ODD.search(c.value),
+         message="holds a typographic quote or dash, as a copy from a web page or a word processor"
+         " does.", fix=_TYPE_IT),
+    # -- the connection
+    Rule(id="server-no-host", severity="error", fields=("host",),
+         when=lambda c: not _HOST.fullmatch(c.value),
+         message="is not a host name.",
+         fix="Write the host name alone, such as outlook.office365.com."),
+    Rule(id="port-no-number", severity="error", fields=("port",),
+         when=lambda c: not _is_port(c.value),
+         message="is not a number from 1 to 65535.", fix="Write 993."),
+    Rule(id="user-no-address", severity="exchange", fields=("user",),
+         when=lambda c: not _ADDRESS.fullmatch(c.value),
+         message="is not a plain mail address.", fix=_ENTER),
+    # -- the token endpoint
+    Rule(id="uri-http", severity="error", fields=("token_uri",),
+         when=lambda c: c.value.casefold().startswith("http://"),
+         message="is http: the client secret would travel in the open.", fix="Write https."),
+    Rule(id="uri-no-url", severity="error", fields=("token_uri",),
+         when=lambda c: not _url(c.value).hostname,
+         message="is not an https URL.", fix=_ENTER),
+    Rule(id="uri-user", severity="error", fields=("token_uri",),
+         when=lambda c: "@" in _url(c.value).netloc or _url(c.value).fragment,
+         message="holds a user, a password or a fragment (#), which a token endpoint does not"
+         " have.", fix=_ENTER),
+    Rule(id="uri-path", severity="entra", fields=("token_uri",),
+         when=lambda c: tenant_of(c.value) is None,
+         message="has another path than /<tenant_id>/oauth2/v2.0/token.", fix=_ENTER),
+    Rule(id="uri-no-path", severity="error", fields=("token_uri",),
+         when=lambda c: not _url(c.value).path.strip("/"),
+         message="ends at the host: a token endpoint has a path.", fix=_ENTER),
+    Rule(id="tenant-not-specific", severity="error", fields=("token_uri",),
+         when=lambda c: tenant_of(c.value) in ("common", "organizations", "consumers"),
+         message="names common, organizations or consumers, where no application can sign in.",
+         fix=_COPY_TENANT_ID),
+    Rule(id="tenant-malformed", severity="error", fields=("token_uri",),
+         when=lambda c: _has_malformed_tenant(c.value),
+         message="its tenant is neither a complete GUID nor a DNS name.", fix=_COPY_TENANT_ID),
+    Rule(id="uri-host", severity="warning", fields=("token_uri",),
+         when=lambda c: not _is_familiar_host(c.value),
+         message="its host is not one of Microsoft's.",
+         fix="Write login.microsoftonline.com, unless another host is meant."),
+    # -- the application
+    Rule(id="client-id-quoted", severity="entra", fields=("client_id",),
+         when=lambda c: _is_quoted(c.value),
+         message="has quotes inside its quotes.", fix="Write the ID alone."),
+    Rule(id="client-id-address", severity="entra", fields=("client_id",),
+         when=lambda c: _ADDRESS.fullmatch(c.value),
+         message="is a mail address.", fix=_COPY_CLIENT_ID),
+    Rule(id="client-id-no-guid", severity="entra", fields=("client_id",),
+         when=lambda c: not _GUID.fullmatch(c.value),
+         message="is not a GUID.", fix=_COPY_CLIENT_ID),
+    Rule(id="client-id-is-tenant", severity="entra", fields=("client_id",),
+         when=lambda c: c.value.casefold() == tenant_of(c.others["token_uri"]),
+         message="is the tenant ID.", fix=_COPY_CLIENT_ID),
+    Rule(id="secret-id", severity="entra", fields=("client_secret",),
+         when=lambda c: _GUID.fullmatch(c.value.strip()),
+         message="looks like a GUID: it is the Secret ID, not the Value.", fix=_NEW_SECRET),
+    Rule(id="secret-blanks", severity="entra", fields=("client_secret",),
+         when=lambda c: re.search(r"\s", c.value),
+         message="holds a blank, perhaps at its end; it would be sent too.",
+         fix="Remove the blank."),
+    Rule(id="secret-quoted", severity="entra", fields=("client_secret",),
+         when=lambda c: _is_quoted(c.value),
+         message="has single quotes, or quotes inside its quotes.",
+         fix="Remove them; double quotes around the whole value do no harm."),
+    # -- the scope
+    Rule(id="scope-graph", severity="entra", fields=("scope",),
+         when=lambda c: _GRAPH.fullmatch(c.value),
+         message="is a scope of Microsoft Graph, whose tokens IMAP refuses.", fix=_USE_SCOPE),
+    Rule(id="scope-not-default", severity="entra", fields=("scope",),
+         when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),
+         message="is not one resource and /.default.", fix=_USE_SCOPE),
+    Rule(id="scope-resource", severity="warning", fields=("scope",),
+         when=lambda c: not _is_exchange_scope(c.value),
+         message="is not a scope of Exchange Online.", fix=_USE_SCOPE),
+    # -- what is sent to the token endpoint, whoever's it is
+    Rule(id="not-plain", severity="error", fields=("token_uri", "client_id", "scope"),
+         when=lambda c: _NOT_PLAIN.search(c.value),
+         message="holds a blank or a character outside ASCII, which a token request cannot hold.",
+         fix=_ENTER),
+)
+# fmt: on

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -20,17 +20,6 @@ from exo_imap_oauth.inbox import InboxConfig as InboxConfig  # noqa: PLC0414 - e
 
 if TYPE_CHECKING:
     from os import PathLike
-
-_FIELDS = {
-    "user": "user",
-    "token_uri": "oauth2.accessTokenUri",
-    "client_id": "oauth2.clientId",
-    "client_secret": "oauth2.clientSecret",
-    "scope": "oauth2.scope",
-    "host": "server",
-    "port": "port",
-    "folder": "folder.inbox",
-}
 
 
 class CmsbsConfig(Mapping[str, InboxConfig]):
@@ -100,26 +89,26 @@ def load_config(
     """
     findings = Findings()
     layers = Layers(Path(path), os.environ if environ is None else environ, findings)
-    found = read_inboxes(layers, findings)
+    values_of, absent = read_inboxes(layers, findings)
     error = findings.error(str(path))
     if error is not None:
-        del environ, layers, found  # tracebacks hold frames
+        del environ, layers, values_of  # tracebacks hold frames
         raise error
-    inboxes = {name: _inbox(name, values) for name, values in found.values.items()}
-    return CmsbsConfig(
-        inboxes,
-        absent=found.absent,
-        warnings=findings.warnings,
-        settings=layers.settings,
-    )
+    inboxes = {name: _inbox(name, values) for name, values in values_of.items()}
+    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=layers.settings)
 
 
 def _inbox(name: str, values: Mapping[str, str]) -> InboxConfig:
-    fields: dict[str, Any] = {attribute: values[key] for attribute, key in _FIELDS.items()}
-    fields["port"] = int(values["port"])
     return InboxConfig(
-        **fields,
-        tls="implicit" if values["ssl"] == "true" else "starttls",
-        debug=values["oauth2.debug"] == "true",
+        user=values["user"],
+        token_uri=values["token_uri"],
+        client_id=values["client_id"],
+        client_secret=values["client_secret"],
+        scope=values["scope"],
+        host=values["host"],
+        port=int(values["port"]),
+        tls="implicit" if values["tls"] == "true" else "starttls",
+        folder=values["folder"],
+        debug=values["debug"] == "true",
         name=name,
     )

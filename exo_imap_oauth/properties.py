@@ -35,28 +35,6 @@ class Property(NamedTuple):
         return f"Property(key={self.key!r}, value=..., source={self.source!r}, line={self.line})"
 
 
-class Entry(NamedTuple):
-    """One entry with the text it was made from; :func:`parse` gives less.
-
-    Attributes:
-        key: The key.
-        value: The value.
-        line: The line in which the entry begins, from 1.
-        raw: Its lines as they stand in the file, escapes and all.
-        following: The line below the entry.
-    """
-
-    key: str
-    value: str
-    line: int
-    raw: str
-    following: str
-
-    @override
-    def __repr__(self) -> str:
-        return f"Entry(key={self.key!r}, value=..., line={self.line})"
-
-
 # What lies between entries, then the end, or an entry without a backslash (key and value) or
 # with one. It matches wherever a search begins; possessive quantifiers keep it linear.
 _ENTRY = re.compile(
@@ -76,9 +54,7 @@ _ESCAPE = re.compile(  # a surrogate pair is one character to Python
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
-def parse(
-    data: bytes | str, *, source: str = "<string>", errors: list[PropertiesError] | None = None
-) -> list[Property]:
+def parse(data: bytes | str, *, source: str = "<string>") -> list[Property]:
     r"""Read a ``.properties`` file as Java does, duplicates included, in their order.
 
     >>> [(entry.key, entry.value) for entry in parse("a = 1\nb : x\\\n    y")]
@@ -87,49 +63,36 @@ def parse(
     Args:
         data: The file; bytes are Latin-1.
         source: Its name, for :attr:`Property.source` and errors.
-        errors: Takes the errors of malformed entries, in place of raising the first one.
 
     Raises:
         PropertiesError: An escape ``\u`` is not followed by four hexadecimal digits.
     """
-    found: list[PropertiesError] = []
-    text = _with_plain_line_ends(data if isinstance(data, str) else data.decode("latin-1"))
-    entries = [
-        Property(key, value, source, line)
-        for key, value, line, _, _ in _scan(text, source=source, errors=found)
-    ]
-    if errors is not None:
-        errors += found
-    elif found:
+    errors: list[PropertiesError] = []
+    text = data if isinstance(data, str) else data.decode("latin-1")
+    entries = [entry for entry, _, _ in read_entries(text, source=source, errors=errors)]
+    if errors:
         del data, text, entries  # they may hold secrets, and tracebacks hold frames
-        raise found[0]
+        raise errors[0]
     return entries
 
 
-def read_entries(text: str, *, source: str, errors: list[PropertiesError]) -> Iterator[Entry]:
-    """The entries of a file with their raw lines, one by one: few of them are kept.
+def read_entries(
+    text: str, *, source: str, errors: list[PropertiesError]
+) -> Iterator[tuple[Property, str, str]]:
+    """The entries of a file, each with its lines as they stand there and the line below.
 
     Args:
         text: The file.
-        source: Its name, for errors.
+        source: Its name, for :attr:`Property.source` and errors.
         errors: Takes the errors of malformed entries, which are left out, as they are reached.
     """
     text = _with_plain_line_ends(text)
-    for key, value, line, start, end in _scan(text, source=source, errors=errors):
-        following = text[end + 1 : text.find("\n", end + 1)]
-        yield Entry(key, value, line, text[start:end], following)
-
-
-def _scan(
-    text: str, *, source: str, errors: list[PropertiesError]
-) -> Iterator[tuple[str, str, int, int, int]]:
-    """Key, value and line of each entry, and where in ``text`` it begins and ends."""
     line, counted = 1, 0
     for match in _ENTRY.finditer(text):
         if match.lastindex is None:  # the end
             continue
         key, value, escaped = match.groups()
-        start = match.start(1 if escaped is None else 3)
+        start, end = match.start(1 if escaped is None else 3), match.end()
         line += text.count("\n", counted, start)
         counted = start
         if escaped is not None:
@@ -138,7 +101,8 @@ def _scan(
             except ValueError:
                 errors.append(_malformed(source, line))
                 continue
-        yield key, value, line, start, match.end()
+        following = text[end + 1 : text.find("\n", end + 1)]
+        yield Property(key, value, source, line), text[start:end], following
 
 
 def _with_plain_line_ends(text: str) -> str:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exo_imap_oauth import InboxConfig, load_config
-from exo_imap_oauth.errors import (
-    ConfigError,
-)
+from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -430,7 +428,7 @@ def test_an_inbox_can_be_written_by_hand() -> None:
         ("scope", "x\r\n", "scope holds"),
         ("port", 0, "port must be"),
         ("port", 65536, "port must be"),
-        ("folder", "IN\nBOX", "folder .* invisible character"),
+        ("folder", "IN\nBOX", "folder .* control character"),
         ("tls", "ssl", "neither 'implicit'"),
     ],
 )

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from exo_imap_oauth._cmsbs.checks import CHECKS
 from exo_imap_oauth._cmsbs.keys import KEYS
-from exo_imap_oauth._cmsbs.mistakes import TEXTS, Mistake
+from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
 from exo_imap_oauth.config import CmsbsConfig, load_config
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
@@ -71,11 +70,8 @@ def problems_of(
 
 
 def is_of(mistake_id: str, problem: ConfigProblem) -> bool:
-    template = re.split(r"\{\w+\}", BY_ID[mistake_id].message)
+    template = re.split(r"\{\w+\}", MISTAKES[mistake_id].message)
     return re.fullmatch(".*".join(map(re.escape, template)), problem.message) is not None
-
-
-BY_ID: dict[str, Mistake] = {**TEXTS, **{check.id: check for check in CHECKS}}
 
 
 class Case(NamedTuple):
@@ -132,7 +128,8 @@ VALUES = [
     Case("invisible-character", ID, f"\u200b{CLIENT}"),
     Case("invisible-character", PW, f"{SECRET}\u00a0"),
     Case("invisible-character", SCOPE, f"{GOOD['oauth2.scope']}\u00ad"),
-    Case("invisible-character", FOLDER, "Sent\u00a0Orders"),
+    Case("folder-control", FOLDER, "Entw\u0081rfe"),
+    Case("folder-control", FOLDER, "Sent\u2028Orders"),
     Case("odd-character", "server", "outlook\u2010dod.office365.us"),
     Case("odd-character", URI, f"\u201c{AUTHORITY}{TENANT}/oauth2/v2.0/token\u201d"),
     Case("odd-character", ID, f"\u201c{CLIENT}\u201d"),
@@ -325,6 +322,8 @@ def test_starttls_on_the_port_of_implicit_tls_is_found(tmp_path: Path) -> None:
         ("protocol", "imap"),
         ("password", "<none of our business>"),
         (FOLDER, "Kunden & Partner/2026"),
+        (FOLDER, "Sent\u00a0Orders"),
+        (FOLDER, "\u05d3\u05d5\u05d0\u05e8\u200f"),
         ("oauth2.debug", "False"),
     ],
 )

@@ -14,6 +14,7 @@ from test_config import CLIENT, SECRET, TENANT, URI
 from exo_imap_oauth import load_config
 from exo_imap_oauth._cmsbs.keys import KEYS
 from exo_imap_oauth.errors import ConfigError
+from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
 
 if TYPE_CHECKING:
@@ -77,6 +78,21 @@ def configurations(draw: st.DrawFn) -> dict[str, str]:
     return values
 
 
+def test_a_folder_with_a_no_break_blank_in_its_name_opens(tmp_path: Path) -> None:
+    name = "Sent\u00a0Orders"
+    with ready_exchange() as exchange:
+        conf = exchange.write_config(tmp_path)
+        with load_config(conf, environ={}).default.open(ssl_context=exchange.ssl_context) as imap:
+            imap.create("Sent&AKA-Orders")  # modified UTF-7
+            imap.append("Sent&AKA-Orders", "", "", b"Subject: order\r\n\r\n")
+        with conf.joinpath("cmsbs.properties").open("a", encoding="latin-1") as file:
+            file.write(f"cmsbs.mail.imap.folder.inbox = {name}\n")
+        config = load_config(conf, environ={})
+        assert (config.default.folder, config.warnings) == (name, ())
+        with config.default.open(ssl_context=exchange.ssl_context) as imap:
+            assert imap.response("EXISTS") == ("EXISTS", [b"1"])
+
+
 def test_whatever_is_accepted_can_be_opened(tmp_path: Path) -> None:
     accepted = refused = 0
 
@@ -108,7 +124,8 @@ def test_whatever_is_accepted_can_be_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("folder.inbox", "Sent\u00a0Orders"),
+        ("folder.inbox", "Sent\u2028Orders"),
+        ("folder.inbox", "Sent\u0085Orders"),
         ("oauth2.accessTokenUri", "https://user:password@login.contoso.example/token"),
         ("oauth2.accessTokenUri", "https://user@login.contoso.example/token"),
         ("oauth2.accessTokenUri", "https://login.contoso.example/token#x"),

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs.checks import CHECKS
 from exo_imap_oauth._cmsbs.keys import KEYS, documented
-from exo_imap_oauth._cmsbs.mistakes import TEXTS
+from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
 
-MISTAKES = (*CHECKS, *TEXTS.values())
+if TYPE_CHECKING:
+    from exo_imap_oauth._inbox_rules import Mistake
+
+NAMES = {key.field: key.name for key in KEYS.values()}
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 COMMAND = "python tests/test_config_reference.py"
 SEVERITIES = {
@@ -55,26 +58,24 @@ def shown(template: str) -> str:
     return re.sub(r"\s?\{(\w+)\}", r" *\1*", text).strip()
 
 
-def keys_of(names: tuple[str, ...]) -> str:
-    if not names:
+def keys_of(mistake: Mistake) -> str:
+    if mistake.fields:
+        return ", ".join(f"`{NAMES.get(name, name)}`" for name in mistake.fields)
+    if mistake not in CHECKS:
         return "any"
-    missing = [name for name in KEYS if name not in names]
-    if not missing:
-        return "all"
-    if len(names) > len(missing):
-        return "all but " + ", ".join(f"`{name}`" for name in missing)
-    return ", ".join(f"`{name}`" for name in names)
+    missing = [f"`{name}`" for field, name in NAMES.items() if not mistake.concerns(field)]
+    return "all but " + ", ".join(missing) if missing else "all"
 
 
 def mistakes_table() -> str:
     rows: list[tuple[str, ...]] = [
         (
             SEVERITIES[mistake.severity],
-            keys_of(mistake.keys),
+            keys_of(mistake),
             shown(mistake.message),
             shown(mistake.fix.replace("{belongs}", "what belongs there")),
         )
-        for mistake in MISTAKES
+        for mistake in MISTAKES.values()
     ]
     return table("| | keys | what is wrong | what to do |", rows)
 
@@ -96,7 +97,7 @@ def test_the_tables_are_those_of_the_code() -> None:
 def test_the_page_names_every_key_and_every_mistake() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"`{name}`" in page for name in KEYS)
-    assert all(shown(mistake.message) in page for mistake in MISTAKES)
+    assert all(shown(mistake.message) in page for mistake in MISTAKES.values())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files and folders, read so that nothing hangs and nothing fills the memory."""
+"""Files, read so that nothing hangs and nothing fills the memory."""
 
 from __future__ import annotations
 
@@ -14,62 +14,30 @@ MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at mos
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
 
-class UnreadableError(Exception):
-    """A file or folder that cannot be used; ``str()`` says why and does not name it.
-
-    Attributes:
-        is_missing: Whether there is nothing of that name.
-    """
-
-    def __init__(self, reason: str, *, is_missing: bool = False) -> None:
-        super().__init__(reason)
-        self.is_missing = is_missing
-
-
-def is_folder(path: Path) -> bool:
-    """Whether it is known to be a folder; reading it tells why it is not."""
-    try:
-        return path.is_dir()
-    except OSError:  # a parent that may not be searched, a name too long
-        return False
-
-
-def file_names(folder: Path) -> list[str]:
-    """The names in a folder, in byte order.
+def property_files(folder: Path) -> list[Path]:
+    """The ``.properties`` files of a folder that are not hidden, in byte order of their names.
 
     Raises:
-        UnreadableError: They cannot be listed.
+        OSError: It cannot be listed.
+        ValueError: There cannot be such a path.
     """
-    try:
-        return sorted((entry.name for entry in folder.iterdir()), key=os.fsencode)
-    except (OSError, ValueError) as error:
-        raise _unreadable(error) from None
+    files = sorted(folder.iterdir(), key=lambda file: os.fsencode(file.name))
+    return [file for file in files if file.suffix == ".properties" and file.name[0] != "."]
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The content of a regular file.
-
-    Args:
-        path: The file.
-        limit: How many bytes it may have.
+    """The content of a regular file of up to ``limit`` bytes.
 
     Raises:
-        UnreadableError: It cannot be read, is larger, or is something else than a file.
+        OSError: It cannot be read, is larger, or is something else than a file.
+        ValueError: There cannot be such a path.
     """
-    try:
-        _require_regular(path.stat().st_mode)  # to open a device may already have an effect
-        descriptor = os.open(path, _FLAGS)
-    except (OSError, ValueError) as error:
-        raise _unreadable(error) from None
-    try:
-        _require_regular(os.fstat(descriptor).st_mode)  # it may have been replaced since
-        data = _read(descriptor, limit + 1)
-    except OSError as error:
-        raise _unreadable(error) from None
-    finally:
-        os.close(descriptor)
+    _require_file(path.stat().st_mode)  # to open a device may already have an effect
+    with open(path, "rb", opener=_open) as file:
+        _require_file(os.fstat(file.fileno()).st_mode)  # it may have been replaced since
+        data = file.read(limit + 1)
     if len(data) > limit:
-        raise UnreadableError(f"it is larger than {limit:,} bytes")
+        raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes")
     return data
 
 
@@ -77,43 +45,32 @@ def read_value(path: Path) -> str:
     """The text of a file that holds one value, without one line end at its end.
 
     Raises:
-        UnreadableError: As for :func:`read_file`, or it is not UTF-8.
+        OSError: As for :func:`read_file`.
+        ValueError: The same, or the file is not text in UTF-8.
     """
-    data = read_file(path, MAX_VALUE_FILE)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UnreadableError("it is not text in UTF-8") from None
+    text = read_file(path, MAX_VALUE_FILE).decode("utf-8-sig")
     for line_end in ("\r\n", "\n", "\r"):
         if text.endswith(line_end):
             return text.removesuffix(line_end)
     return text
 
 
-# Without O_NONBLOCK, opening a FIFO waits for a writer; Windows has no such flag and needs
-# O_BINARY in its place.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+def reason(error: OSError | ValueError) -> str:
+    """Why a file or folder could not be read; the text does not name it."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return "its path holds a character that no path can hold"
 
 
-def _require_regular(mode: int) -> None:
+def _open(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a FIFO waits for a writer; Windows has no such flag.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _require_file(mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
-        raise UnreadableError("it is a device, a pipe or a socket, not a file")
-
-
-def _read(descriptor: int, most: int) -> bytes:
-    data = bytearray()
-    while len(data) < most:
-        chunk = os.read(descriptor, most - len(data))
-        if not chunk:
-            break
-        data += chunk
-    return bytes(data)
-
-
-def _unreadable(error: OSError | ValueError) -> UnreadableError:
-    if isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
-        return UnreadableError(reason, is_missing=isinstance(error, FileNotFoundError))
-    return UnreadableError("its path holds a character that no path can hold")
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from exo_imap_oauth._cmsbs.mistakes import TEXTS, Mistake
-from exo_imap_oauth.errors import ConfigError, ConfigProblem, PropertiesError
+from exo_imap_oauth._cmsbs.mistakes import MISTAKES
+from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Findings:
         self.sources: list[str] = []  # in the order of reading
         self.incomplete = False  # something could not be read, so nothing counts as missing
         # Dictionaries keep the order, and the same problem of several inboxes is one.
-        self._errors: dict[ConfigProblem, None] = {}
+        self.errors: dict[ConfigProblem, None] = {}
         self._warnings: dict[ConfigProblem, None] = {}
 
     def add(
@@ -56,37 +56,13 @@ class Findings:
         severity: Literal["error", "warning"] | None = None,
         **details: str,
     ) -> ConfigProblem:
-        """Note a mistake of the structure, with its own severity unless another is given."""
-        mistake = TEXTS[mistake_id]
-        if severity is None:
-            severity = "error" if mistake.severity == "error" else "warning"
-        return self.note(mistake, at, severity=severity, **details)
-
-    def note(
-        self,
-        mistake: Mistake,
-        at: Setting,
-        *,
-        severity: Literal["error", "warning"],
-        **details: str,
-    ) -> ConfigProblem:
-        """Note a mistake."""
-        message = mistake.message.format(**details)
-        fix = mistake.fix.format(**details)
+        """Note a mistake, with its own severity unless another is given."""
+        mistake = MISTAKES[mistake_id]
+        message, fix = mistake.message.format(**details), mistake.fix.format(**details)
         problem = ConfigProblem(at.key, at.source, at.line, message, fix)
-        target = self._errors if severity == "error" else self._warnings
-        target[problem] = None
+        is_error = (severity or mistake.severity) == "error"
+        (self.errors if is_error else self._warnings)[problem] = None
         return problem
-
-    def malformed(self, error: PropertiesError) -> None:
-        """Note the error of the grammar."""
-        self._errors |= dict.fromkeys(error.problems)
-        self.incomplete = True
-
-    def unreadable(self, mistake_id: str, at: Setting, **details: str) -> None:
-        """Note that a file or folder could not be read."""
-        self.add(mistake_id, at, severity=None, **details)
-        self.incomplete = True
 
     @property
     def warnings(self) -> tuple[ConfigProblem, ...]:
@@ -95,10 +71,10 @@ class Findings:
 
     def error(self, path: str) -> ConfigError | None:
         """One error for all that was found, or None."""
-        if not self._errors:
+        if not self.errors:
             return None
-        message = f"{path} cannot be used; mistakes found: {len(self._errors)}"
-        return ConfigError(message, problems=self._sorted(self._errors), warnings=self.warnings)
+        message = f"{path} cannot be used; mistakes found: {len(self.errors)}"
+        return ConfigError(message, problems=self._sorted(self.errors), warnings=self.warnings)
 
     def _sorted(self, problems: Iterable[ConfigProblem]) -> tuple[ConfigProblem, ...]:
         order = {source: number for number, source in enumerate(self.sources)}

@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs.checks import CHECKS_OF, RUN_TOGETHER
+from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
-from exo_imap_oauth._cmsbs.keys import (
-    CLIENT_SECRET,
-    DEBUG,
-    GRANT_TYPE,
-    KEYS,
-    LISTENER_PREFIX,
-    LISTENERS,
-    MAX_VALUE,
-    METHOD,
-    PRIMARY,
-    PRIMARY_PREFIX,
-    PROTOCOL,
-    SERVER,
-    SSL,
-    USER,
-    Key,
-    accepted,
-    documented,
-)
+from exo_imap_oauth._cmsbs.keys import KEYS, PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers, unquoted
-from exo_imap_oauth._cmsbs.mistakes import Checked, is_error
+from exo_imap_oauth._cmsbs.mistakes import CHECKS_OF, Written
 from exo_imap_oauth._cmsbs.spelling import Misspellings, Owners
-from exo_imap_oauth._inbox_rules import PLACEHOLDER, run_together
+from exo_imap_oauth._inbox_rules import MAX_VALUE, PLACEHOLDER, is_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exo_imap_oauth.errors import ConfigProblem
 
-_ONE_CASE = (SSL, PROTOCOL, METHOD, GRANT_TYPE, DEBUG)
+_ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
 _BLANKS = " \t\f\r\n"
-_NOT_READ_HERE = {METHOD: ("not-oauth2", "oauth2"), PROTOCOL: ("not-imap", "imap")}
+_NOT_READ_HERE = {
+    "authenticationMethod": ("not-oauth2", "oauth2"),
+    "protocol": ("not-imap", "imap"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Inboxes:
-    """The inboxes that are read here, and why the others are not."""
-
-    values: dict[str, dict[str, str]] = field(repr=False)
-    absent: dict[str, ConfigProblem]
-
-
-def read_inboxes(layers: Layers, findings: Findings) -> Inboxes:
-    """Draft every inbox, sort out those that are not read here, judge the others."""
+def read_inboxes(
+    layers: Layers, findings: Findings
+) -> tuple[dict[str, dict[str, str]], dict[str, ConfigProblem]]:
+    """The values of the inboxes that are read here, by field, and why the others are not."""
     reader = _Reader(layers, findings)
     drafts = reader.draft_all()
     ours, absent = reader.sort_out(drafts)
     reader.judge(ours or drafts)
-    return Inboxes({draft.name: draft.values for draft in ours}, absent)
+    return {draft.name: draft.values for draft in ours}, absent
 
 
 class _Draft:
@@ -64,14 +43,18 @@ class _Draft:
 
     def __init__(self, name: str, here: Setting) -> None:
         self.name = name
-        self.here = here  # where to point for what is not set
+        self._here = here  # where to point for what is not set
         self.found: dict[str, Setting] = {}
-        self.checked: dict[str, Checked] = {}
-        self.values = {key.name: key.default or "" for key in KEYS.values()}
+        self.values = {key.field: key.default or "" for key in KEYS.values()}
+        self.checked = {
+            key.name: Written(key.default, self.values)
+            for key in KEYS.values()
+            if key.default is not None
+        }
 
     def at(self, name: str) -> Setting:
         """Where a key is set, or where it ought to be."""
-        unset = Setting(documented(name, self.name), "", self.here.source, self.here.line)
+        unset = Setting(keys.documented(name, self.name), "", self._here.source, self._here.line)
         return self.found.get(name, unset)
 
 
@@ -82,10 +65,11 @@ class _Reader:
         self._layers = layers
         self._settings = layers.settings
         self._findings = findings
-        self._read: dict[str, Checked | None] = {}  # by key: listeners inherit many values
+        self._read: dict[str, Written | None] = {}  # by key: listeners inherit many values
         self._run_together: set[str] = set()  # the keys of such lines
         self._explained: set[str] = set()  # keys about which enough was said
-        self._listed = names_in(layers.value(LISTENERS)) if LISTENERS in self._settings else []
+        listing = layers.value(keys.LISTENERS) if keys.LISTENERS in self._settings else None
+        self._listed = _names_in(listing or "")
         self._owners = Owners(self._listed)
         self._misspellings = Misspellings(self._settings, self._owners)
 
@@ -94,8 +78,8 @@ class _Reader:
     def draft_all(self) -> list[_Draft]:
         """The primary inbox and each listener that is listed and has keys."""
         for key, setting in self._settings.items():
-            if names := run_together(setting.value):
-                self._findings.note(RUN_TOGETHER, setting, severity="error")
+            if names := keys.keys_set_in(setting.value):
+                self._findings.add("run-together", setting)
                 self._run_together.add(key)
                 self._explained.update(names)
         first_settings = self._first_settings()
@@ -109,12 +93,12 @@ class _Reader:
         """The first setting of each inbox that has one, listed or not."""
         first: dict[str, Setting] = {}
         for key, setting in self._settings.items():
-            if key.startswith((PRIMARY_PREFIX, LISTENER_PREFIX)):
+            if key.startswith((keys.PRIMARY_PREFIX, keys.LISTENER_PREFIX)):
                 first.setdefault(self._owners.of(key), setting)
         return first
 
     def _check_listing(self, first_settings: Mapping[str, Setting]) -> None:
-        listing = self._settings.get(LISTENERS)
+        listing = self._settings.get(keys.LISTENERS)
         if listing is not None:
             for name in self._listed:
                 if name == PRIMARY:
@@ -124,17 +108,17 @@ class _Reader:
         listed = {PRIMARY, *self._listed}
         for name, setting in first_settings.items():
             if name not in listed:
-                self._findings.add("listener-not-listed", setting, inbox=name, key=LISTENERS)
+                self._findings.add("listener-not-listed", setting, inbox=name, key=keys.LISTENERS)
 
     def _draft(self, inbox: str, here: Setting) -> _Draft:
         draft = _Draft(inbox, here)
         for name in KEYS:
-            for key in accepted(name, inbox):
+            right_key, *other_keys = keys.accepted(name, inbox)
+            for key in (right_key, *other_keys):
                 setting = self._settings.get(key)
                 if setting is None:
                     continue
-                right_key = documented(name, inbox)
-                if key.startswith(LISTENER_PREFIX) and key != right_key:
+                if key.startswith(keys.LISTENER_PREFIX) and key != right_key:
                     self._findings.add("misplaced-key", setting, key=right_key)
                 if name not in draft.found:
                     draft.found[name] = setting
@@ -144,21 +128,23 @@ class _Reader:
     def _take(self, draft: _Draft, name: str, key: str) -> None:
         """Take the value of ``key`` for ``name``, unless its file is unreadable."""
         if key not in self._read:
-            self._read[key] = self._checked(name, key)
+            self._read[key] = self._written(name, key)
         read = self._read[key]
-        if read is not None:
-            draft.values[name] = read.value
+        if read is None:
+            draft.checked.pop(name, None)
+        else:
+            draft.values[KEYS[name].field] = read.value
             draft.checked[name] = replace(read, others=draft.values)
 
-    def _checked(self, name: str, key: str) -> Checked | None:
+    def _written(self, name: str, key: str) -> Written | None:
         text = self._layers.value(key)
         if text is None:
             return None
         setting = self._settings[key]
-        value = text if name == CLIENT_SECRET else text.strip(_BLANKS)
+        value = text if name == "oauth2.clientSecret" else text.strip(_BLANKS)
         padded = value != unquoted(text)
         value = value[: MAX_VALUE + 1] or KEYS[name].default or ""
-        return Checked(
+        return Written(
             value.casefold() if name in _ONE_CASE else value,
             others={},
             padded=padded,
@@ -176,8 +162,8 @@ class _Reader:
         """
         absent: dict[str, ConfigProblem] = {}
         primary = drafts[0]
-        if len(drafts) > 1 and SERVER not in primary.found and USER not in primary.found:
-            absent[PRIMARY] = self._findings.add("only-shared", primary.at(USER))
+        if len(drafts) > 1 and "server" not in primary.found and "user" not in primary.found:
+            absent[PRIMARY] = self._findings.add("only-shared", primary.at("user"))
             del drafts[0]
         others = {draft.name: self._names_that_exclude(draft) for draft in drafts}
         ours = [draft for draft in drafts if not others[draft.name]]
@@ -189,7 +175,7 @@ class _Reader:
                     draft.at(name),
                     severity="warning" if ours else "error",
                     inbox=draft.name,
-                    key=documented(name, draft.name),
+                    key=keys.documented(name, draft.name),
                 )
         return ours, absent
 
@@ -208,7 +194,7 @@ class _Reader:
             return False
         if name not in draft.found and self._findings.incomplete:
             return False
-        return self._explained.isdisjoint(accepted(name, draft.name))
+        return self._explained.isdisjoint(keys.accepted(name, draft.name))
 
     # ---- third pass
 
@@ -225,7 +211,7 @@ class _Reader:
 
     def _find_missing(self, draft: _Draft) -> None:
         for key in KEYS.values():
-            names = accepted(key.name, draft.name)
+            names = keys.accepted(key.name, draft.name)
             if key.default is not None or key.name in draft.found:
                 continue
             if not self._explained.isdisjoint(names):
@@ -238,31 +224,25 @@ class _Reader:
             self._explained.add(names[-1])  # listeners that inherit it need not say so again
 
     def _find_mistakes(self, draft: _Draft) -> None:
-        for key in KEYS.values():
-            checked = draft.checked.get(key.name)
-            if checked is None and key.name not in draft.found and key.default is not None:
-                checked = Checked(key.default, draft.values)
-            if checked is not None:
-                self._check(draft, key, checked)
-
-    def _check(self, draft: _Draft, key: Key, checked: Checked) -> None:
-        """Hold a value against the table, up to the first error."""
-        for check in CHECKS_OF[key.name]:
-            if not check.when(checked):
-                continue
-            fatal = is_error(check.severity, draft.values)
-            self._findings.note(
-                check,
-                draft.at(key.name),
-                severity="error" if fatal else "warning",
-                key=documented(key.name, draft.name),
-                belongs=key.belongs,
-            )
-            if fatal:
-                break
+        """Hold each value against the table, up to the first error."""
+        for name in KEYS:
+            written = draft.checked.get(name)
+            for check in CHECKS_OF[name]:
+                if written is None or not check.when(written):
+                    continue
+                fatal = is_error(check.severity, draft.values)
+                self._findings.add(
+                    check.id,
+                    draft.at(name),
+                    severity="error" if fatal else "warning",
+                    key=keys.documented(name, draft.name),
+                    belongs=KEYS[name].belongs,
+                )
+                if fatal:
+                    break
 
 
-def names_in(listing: str | None) -> list[str]:
+def _names_in(listing: str) -> list[str]:
     """The names in a list, each once: ``"sales, support"``."""
-    names = re.split(r"[\s,;]+", listing or "")
+    names = re.split(r"[\s,;]+", listing)
     return list(dict.fromkeys(name for name in names if name))

@@ -5,129 +5,98 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from exo_imap_oauth._inbox_rules import BELONGS, ODD
+
 PRIMARY = "default"  # as Universal Messenger's log calls the primary inbox
 PRIMARY_PREFIX = "cmsbs.mail.imap."
 LISTENER_PREFIX = "cmsbs.bouncelistener."
 LISTENERS = "cmsbs.bounce.listeners"
 CONF_D = "cmsbs.directory.confd"
-MAX_VALUE = 4_096  # characters of a value that are looked at; none that works is longer
-
-SERVER, PORT, SSL, USER = "server", "port", "ssl", "user"
-PROTOCOL, METHOD, FOLDER = "protocol", "authenticationMethod", "folder.inbox"
-TOKEN_URI, CLIENT_ID = "oauth2.accessTokenUri", "oauth2.clientId"
-CLIENT_SECRET, SCOPE = "oauth2.clientSecret", "oauth2.scope"
-GRANT_TYPE, DEBUG = "oauth2.grantType", "oauth2.debug"
-
-APP = "Entra admin center > App registrations > your app"
 
 
 class Key(NamedTuple):
     """A key of an inbox, named without its prefix. Without a default it must be set."""
 
     name: str
+    field: str  # that of an InboxConfig, where there is one
     default: str | None
     meaning: str
-    belongs: str = ""  # what to put there and where it is found
+    belongs: str  # what to put there and where it is found
     inherited: bool = True
 
 
-KEYS = {
-    key.name: key
-    for key in (
-        Key(SERVER, None, "Host name of the IMAP service.", "outlook.office365.com", False),
-        Key(PORT, "143", "Its port: 993 for `ssl = true`, 143 for `ssl = tls`.", "993"),
-        Key(SSL, None, "`true`: TLS from the start. `tls`: STARTTLS. `false`: refused.", "true"),
-        Key(
-            USER,
-            None,
-            "The address of the mailbox.",
-            "the mailbox_name, the address of the mailbox to read (Entra admin center > Users > "
-            "the mailbox > User principal name)",
-            inherited=False,
-        ),
-        Key(PROTOCOL, "imap", "Anything other than `imap` is not read here.", "imap"),
-        Key(METHOD, "", "Only `oauth2` inboxes are read here.", "oauth2"),
-        Key(FOLDER, "INBOX", "The folder to read.", "INBOX"),
-        Key(
-            TOKEN_URI,
-            None,
-            "The tenant's token endpoint.",
-            "https://login.microsoftonline.com/<tenant_id>/oauth2/v2.0/token with the tenant_id, "
-            f"the Directory (tenant) ID ({APP} > Overview)",
-        ),
-        Key(
-            CLIENT_ID,
-            None,
-            "The application's ID.",
-            f"the client_id, the Application (client) ID ({APP} > Overview)",
-        ),
-        Key(
-            CLIENT_SECRET,
-            None,
-            "A client secret of the application. Better: `oauth2.clientSecret$file`.",
-            f"the client_secret, the Value of a client secret ({APP} > Certificates & secrets; "
-            "it is shown once, so make a new one if it is lost)",
-        ),
-        Key(
-            SCOPE,
-            "https://outlook.office365.com/.default",
-            "The resource to get a token for, and `/.default`.",
-            "https://outlook.office365.com/.default",
-        ),
-        Key(
-            GRANT_TYPE,
-            "client_credentials",
-            "Only this one needs no person.",
-            "client_credentials",
-        ),
-        Key(DEBUG, "false", "`true` logs a summary at level INFO.", "true or false"),
-    )
-}
+# fmt: off
+_KEYS = (
+    Key("server", "host", None, "Host name of the IMAP service.", BELONGS["host"],
+        inherited=False),
+    Key("port", "port", "143", "Its port: 993 for `ssl = true`, 143 for `ssl = tls`.",
+        BELONGS["port"]),
+    Key("ssl", "tls", None, "`true`: TLS from the start. `tls`: STARTTLS. `false`: refused.",
+        "true"),
+    Key("user", "user", None, "The address of the mailbox.", BELONGS["user"], inherited=False),
+    Key("protocol", "protocol", "imap", "Anything other than `imap` is not read here.", "imap"),
+    Key("authenticationMethod", "authenticationMethod", "", "Only `oauth2` inboxes are read here.",
+        "oauth2"),
+    Key("folder.inbox", "folder", "INBOX", "The folder to read.", BELONGS["folder"]),
+    Key("oauth2.accessTokenUri", "token_uri", None, "The tenant's token endpoint.",
+        BELONGS["token_uri"]),
+    Key("oauth2.clientId", "client_id", None, "The application's ID.", BELONGS["client_id"]),
+    Key("oauth2.clientSecret", "client_secret", None,
+        "A client secret of the application. Better: `oauth2.clientSecret$file`.",
+        BELONGS["client_secret"]),
+    Key("oauth2.scope", "scope", "https://outlook.office365.com/.default",
+        "The resource to get a token for, and `/.default`.", BELONGS["scope"]),
+    Key("oauth2.grantType", "grant_type", "client_credentials", "Only this one needs no person.",
+        "client_credentials"),
+    Key("oauth2.debug", "debug", "false", "`true` logs a summary at level INFO.", "true or false"),
+)
+# fmt: on
+KEYS = {key.name: key for key in _KEYS}
 # Keys of the same prefixes that are Universal Messenger's alone.
 NOT_OURS = ("password", "userquery", "logfile")
 
 
+def prefix_of(inbox: str) -> str:
+    """What all keys of an inbox begin with."""
+    return PRIMARY_PREFIX if inbox == PRIMARY else f"{LISTENER_PREFIX}{inbox}."
+
+
 def documented(name: str, inbox: str) -> str:
     """The key that sets ``name`` for an inbox; a listener's OAuth keys lack ``mail.imap``."""
-    if inbox == PRIMARY:
-        return PRIMARY_PREFIX + name
-    irregular = name == METHOD or name.startswith("oauth2.")
-    return f"{LISTENER_PREFIX}{inbox}.{'' if irregular else 'mail.imap.'}{name}"
+    irregular = name == "authenticationMethod" or name.startswith("oauth2.")
+    between = "" if irregular or inbox == PRIMARY else "mail.imap."
+    return f"{prefix_of(inbox)}{between}{name}"
 
 
 def accepted(name: str, inbox: str) -> list[str]:
     """The keys that set ``name`` for an inbox: documented, misplaced, inherited."""
     keys = [documented(name, inbox)]
     if inbox != PRIMARY:
-        keys.append(f"{LISTENER_PREFIX}{inbox}.mail.imap.{name}")
-        if name in KEYS and KEYS[name].inherited:
+        keys.append(f"{prefix_of(inbox)}mail.imap.{name}")
+        if KEYS[name].inherited:
             keys.append(documented(name, PRIMARY))
     return list(dict.fromkeys(keys))
 
 
-# What copying from a browser or a word processor leaves behind.
-ODD = re.compile(
-    r"""[\x80-\xa0]     # no-break blank and, from other encodings, control characters
-      | \xad            # soft hyphen
-      | [\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000]  # blanks, zero widths, directions
-      | [\u2010-\u201f] # dashes and quotes
-      | \ufeff          # byte order mark
-    """,
-    re.VERBOSE,
-)
-# What stands around them where UTF-8 was read as Latin-1: a no-break blank became \xc2\xa0.
-_MISREAD = re.compile(
-    r"""\xc2(?=[\x80-\xbf])
-      | \xe2(?=[\x80-\x9f])   # a zero-width blank became \xe2\x80\x8b
-      | \xef\xbb\xbf          # a byte order mark
-    """,
-    re.VERBOSE,
-)
-_GLUED = re.compile(
-    r"((?:secret|password)(?:\$file)?+).+",  # clientSecretAbc8Q~, clientSecret$file.Abc8Q~
-    re.IGNORECASE,
-)
+# A name that a separator follows, such as "outlook.office365.comcmsbs.mail.imap.port =". It can
+# begin nowhere else than at its first character, or a long name would be read once a character.
+_ASSIGNED = re.compile(r"(?<![\w.$-])[\w.$-]++(?=\s*+[=:])")
+_OUR_NAME = re.compile(r"cmsbs\.(?:mail\.imap|bouncelistener)\.[\w.$-]+")
+
+
+def keys_set_in(value: str) -> list[str]:
+    """The keys of ours that are set inside a value, where several lines became one."""
+    if "cmsbs." not in value:
+        return []
+    names = [_OUR_NAME.search(name) for name in _ASSIGNED.findall(value)]
+    return [name[0] for name in names if name]
+
+
+# What stands around odd characters where UTF-8 was read as Latin-1: a no-break blank became
+# \xc2\xa0, a zero-width blank \xe2\x80\x8b, a byte order mark \xef\xbb\xbf.
+_MISREAD = re.compile(r"\xc2(?=[\x80-\xbf])|\xe2(?=[\x80-\x9f])|\xef\xbb\xbf")
 _LONGEST_SHOWN = 100
+_GLUED = re.compile(r"(?i)((?:secret|password)(?:\$file)?+).+")  # clientSecret$file.Abc8Q~
 
 
 def cleaned(key: str) -> str:
@@ -137,17 +106,6 @@ def cleaned(key: str) -> str:
 
 def shown(key: str) -> str:
     """As much of a key as can be shown: what a typing mistake glued to it may be a secret."""
-    start = plain_start(key)
-    text = without_glued_secret(start)
-    return key if text == key else f"{text}..."
-
-
-def plain_start(key: str) -> str:
-    """The letters, digits, dots, hyphens and dollars that a key begins with, up to a length."""
     start = re.match(r"[\w.$-]*", key[:_LONGEST_SHOWN], re.ASCII)
-    return start[0] if start else ""
-
-
-def without_glued_secret(text: str) -> str:
-    """The text up to the word secret or password."""
-    return _GLUED.sub(r"\1", text)
+    text = _GLUED.sub(r"\1", start[0] if start else "")
+    return key if text == key else f"{text}..."

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs.files import (
-    MAX_FILE,
-    UnreadableError,
-    file_names,
-    is_folder,
-    read_file,
-    read_value,
-)
+from exo_imap_oauth._cmsbs import files, keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
-from exo_imap_oauth._cmsbs.keys import (
-    CONF_D,
-    LISTENER_PREFIX,
-    LISTENERS,
-    MAX_VALUE,
-    PRIMARY_PREFIX,
-    cleaned,
-    shown,
-)
+from exo_imap_oauth._inbox_rules import MAX_VALUE
 from exo_imap_oauth.properties import read_entries
 
 if TYPE_CHECKING:
@@ -38,12 +24,7 @@ _FILE = "$file"
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Python's codecs for other things than files; some take quadratic time or warn while they read.
 _NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
-_DECLARED = re.compile(
-    rb"""^[ \t\f]*[#!]                  # "  # Pinuts File Encoding: UTF-8"
-        .*?Pinuts\ File\ Encoding:[ \t]*
-        ([\w.:-]{1,40})""",
-    re.VERBOSE | re.MULTILINE | re.IGNORECASE,
-)
+_DECLARED = re.compile(rb"(?im)^[ \t\f]*[#!].*?Pinuts File Encoding:[ \t]*([\w.:-]{1,40})")
 # A path that a $file key names is shown; a secret that was put there by mistake is not.
 _PATH = re.compile(
     r"""(?: / | \\ | \.\.?[/\\] | [A-Za-z]:[/\\] ).*   # /run/x, \\host\x, ../x, C:\x
@@ -60,17 +41,17 @@ class Layers:
         self._values: dict[str, str | None] = {}
         self.settings: dict[str, Setting] = {}
         environment = self._environment(environ)
-        if is_folder(path):
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a locked folder
             self.folder = path
             self._merge(self._file(path / "cmsbs.properties"))
-            at = dict(environment).get(CONF_D) or self.settings.get(CONF_D)
+            at = environment.get(keys.CONF_D) or self.settings.get(keys.CONF_D)
             for file in self._conf_d(at):
                 self._merge(self._file(file))
         else:
             self.folder = path.parent
             self._merge(self._file(path))
         findings.sources.append(_ENVIRONMENT)
-        self._merge(environment)
+        self._merge(list(environment.items()))
 
     def value(self, key: str) -> str | None:
         """The value of a key that is set; None if its file is unreadable.
@@ -87,16 +68,18 @@ class Layers:
         if not setting.names_file:
             return value
         try:
-            return read_value(self.folder / value)
-        except UnreadableError as error:
-            self._findings.unreadable(
-                "value-file",
-                setting,
-                path=f" {value}" if _PATH.fullmatch(value) else "",
-                folder=str(self.folder),
-                reason=str(error),
-            )
+            return files.read_value(self.folder / value)
+        except (OSError, ValueError) as error:
+            shown_path = f" {value}" if _PATH.fullmatch(value) else ""
+            folder = str(self.folder)
+            self._unreadable("value-file", setting, error, path=shown_path, folder=folder)
             return None
+
+    def _unreadable(
+        self, mistake_id: str, at: Setting, error: OSError | ValueError, **details: str
+    ) -> None:
+        self._findings.add(mistake_id, at, severity=None, reason=files.reason(error), **details)
+        self._findings.incomplete = True
 
     def _merge(self, layer: list[tuple[str, Setting]]) -> None:
         names = {name for name, _ in layer}
@@ -106,75 +89,60 @@ class Layers:
                 self._findings.add("value-and-file", setting)
             self.settings[key] = replace(setting, overrode=self.settings.get(key))
 
-    def _environment(self, environ: Mapping[str, str]) -> list[tuple[str, Setting]]:
+    def _environment(self, environ: Mapping[str, str]) -> dict[str, Setting]:
         # Those with dots come last, so they win over those with "__".
-        variables = sorted(name for name in environ if "__" in name)
-        variables += sorted(name for name in environ if "__" not in name)
+        variables = sorted(environ, key=lambda variable: ("__" not in variable, variable))
         found: dict[str, Setting] = {}
         for variable in variables:
             name = variable.replace("__", ".")
             if _is_ours(name):
-                setting = Setting(
-                    shown(variable),
-                    environ[variable],
-                    _ENVIRONMENT,
-                    0,
-                    names_file=name.endswith(_FILE),
-                )
+                shown = keys.shown(variable)
+                is_file = name.endswith(_FILE)
+                setting = Setting(shown, environ[variable], _ENVIRONMENT, 0, names_file=is_file)
                 if name in found:
                     self._findings.add("two-variables", setting)
                 found[name] = setting
-        return list(found.items())
+        return found
 
     def _conf_d(self, at: Setting | None) -> list[Path]:
         """The files of conf.d, or of the folder that a setting names in its place."""
-        named = None
-        if at is not None:
-            named = self._value_of(at)
+        named = None if at is None else self._value_of(at)
         folder = self.folder / (named or "conf.d")
         try:
-            names = file_names(folder)
-        except UnreadableError as error:
-            if at is None:
-                if error.is_missing:
-                    return []
-                at = Setting(CONF_D, "", str(folder), 0)
-            self._findings.unreadable("conf-d", at, path=str(folder), reason=str(error))
+            return files.property_files(folder)
+        except (OSError, ValueError) as error:
+            if at is not None or not isinstance(error, FileNotFoundError):
+                at = at or Setting(keys.CONF_D, "", str(folder), 0)
+                self._unreadable("conf-d", at, error, path=str(folder))
             return []
-        return [
-            folder / name
-            for name in names
-            if name.endswith(".properties") and not name.startswith(".")
-        ]
 
     def _file(self, path: Path) -> list[tuple[str, Setting]]:
         here = Setting("", "", str(path), 0)
         self._findings.sources.append(here.source)
         try:
-            data = read_file(path, MAX_FILE)
-        except UnreadableError as error:
-            self._findings.unreadable("unreadable", here, reason=str(error))
+            data = files.read_file(path, files.MAX_FILE)
+        except (OSError, ValueError) as error:
+            self._unreadable("unreadable", here, error)
             return []
+        layer: list[tuple[str, Setting]] = []
         errors: list[PropertiesError] = []
-        entries = read_entries(self._decoded(data, here), source=here.source, errors=errors)
-        layer = [
-            (
-                entry.key,
-                Setting(
-                    shown(entry.key),
+        for entry, raw, following in read_entries(
+            self._decoded(data, here), source=here.source, errors=errors
+        ):
+            if _is_ours(entry.key):
+                setting = Setting(
+                    keys.shown(entry.key),
                     entry.value,
                     here.source,
                     entry.line,
                     names_file=entry.key.endswith(_FILE),
-                    raw=entry.raw[:MAX_VALUE],
-                    following=entry.following[:MAX_VALUE],
-                ),
-            )
-            for entry in entries
-            if _is_ours(entry.key)
-        ]
+                    raw=raw[:MAX_VALUE],
+                    following=following[:MAX_VALUE],
+                )
+                layer.append((entry.key, setting))
         for malformed in errors:
-            self._findings.malformed(malformed)
+            self._findings.errors |= dict.fromkeys(malformed.problems)
+            self._findings.incomplete = True
         return layer
 
     def _decoded(self, data: bytes, here: Setting) -> str:
@@ -204,5 +172,6 @@ def unquoted(value: str) -> str:
 
 
 def _is_ours(key: str) -> bool:
-    name = cleaned(key).removesuffix(_FILE)
-    return name.startswith((PRIMARY_PREFIX, LISTENER_PREFIX)) or name in (LISTENERS, CONF_D)
+    name = keys.cleaned(key).removesuffix(_FILE)
+    is_inbox_key = name.startswith((keys.PRIMARY_PREFIX, keys.LISTENER_PREFIX))
+    return is_inbox_key or name in (keys.LISTENERS, keys.CONF_D)

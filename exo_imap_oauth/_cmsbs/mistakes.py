@@ -1,58 +1,22 @@
-"""What a mistake is, of a value or of the structure, and the texts of the latter.
-
-No message quotes a value: any value may be a secret that landed in the wrong place.
-"""
+"""The mistakes that only this dialect knows, of values and of the structure, and the order."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs.keys import (
-    CONF_D,
-    KEYS,
-    LISTENERS,
-    METHOD,
-    PROTOCOL,
-    SERVER,
-    TOKEN_URI,
-    USER,
-)
-from exo_imap_oauth._inbox_rules import is_entra_host, is_exchange_host, tenant_of, url_host
+from exo_imap_oauth import _inbox_rules as rules
+from exo_imap_oauth._cmsbs import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-# entra: an error where the token endpoint is Entra's, elsewhere a warning;
-# exchange: an error where the server is Exchange Online's, elsewhere a warning.
-Severity = Literal["error", "warning", "entra", "exchange"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
-    """What can be wrong, and what is said about it.
-
-    Attributes:
-        id: Its name in this package.
-        severity: Whether it can work all the same.
-        keys: The keys where it is looked for, or those that it is about; none means any.
-        message: What is wrong, with names in braces for what is filled in.
-        fix: What to do about it, likewise.
-    """
-
-    id: str
-    severity: Severity
-    keys: tuple[str, ...] = ()
-    message: str
-    fix: str
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """One value, with what is needed to judge it."""
+class Written(rules.Checked):
+    """One value, with what only a file knows of it."""
 
-    value: str = field(repr=False)
-    others: Mapping[str, str] = field(repr=False)  # all values of the inbox
     padded: bool = False  # blanks stood around it
     run_together: bool = False  # other settings are in it
     raw: str = field(default="", repr=False)  # as it stands in the file, escapes and all
@@ -60,133 +24,124 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check(Mistake):
-    """A mistake of a value, and how to see it."""
+class Check(rules.Mistake):
+    """A mistake of a value in this dialect, how to see it, and the rule that it goes before."""
 
-    when: Callable[[Checked], object]
-
-
-def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
-    """Whether a finding of this severity is an error in an inbox with these values."""
-    if severity == "entra":
-        uri = values.get(TOKEN_URI, "")
-        host = url_host(uri)
-        # A URI too damaged to tell was meant to be Entra's.
-        return not host or is_entra_host(host) or bool(tenant_of(uri))
-    if severity == "exchange":
-        return is_exchange_host(values.get(SERVER, ""))
-    return severity == "error"
+    when: Callable[[Written], object]
+    before: str
 
 
-REQUIRED = tuple(key.name for key in KEYS.values() if key.default is None)
+_SINGLE_BACKSLASH = re.compile(r'\\[^\\tnrfu\n=:#! "]')  # Abc8Q\~d, after \\ was taken out
 
-_STRUCTURE = (
-    Mistake(
-        id="missing",
-        severity="error",
-        keys=REQUIRED,
-        message="is missing.",
-        fix="Add it: {belongs}.",
-    ),
-    Mistake(
-        id="missing-misspelt",
-        severity="error",
-        keys=REQUIRED,
-        message="is not a key that is read, and {key} is missing.",
-        fix="Write {key}.",
-    ),
-    Mistake(
-        id="not-oauth2",
-        severity="warning",
-        keys=(METHOD,),
-        message="is not oauth2, so the inbox {inbox} is not read here.",
-        fix="Write {key} = oauth2.",
-    ),
-    Mistake(
-        id="not-imap",
-        severity="warning",
-        keys=(PROTOCOL,),
-        message="is not imap, so the inbox {inbox} is not read here.",
-        fix="Write {key} = imap.",
-    ),
-    Mistake(
-        id="only-shared",
-        severity="warning",
-        keys=(SERVER, USER),
-        message="the primary inbox has neither server nor user: only listeners are read.",
-        fix="Nothing, if that is what you want.",
-    ),
-    Mistake(
-        id="listener-without-keys",
-        severity="warning",
-        keys=(LISTENERS,),
-        message="lists {inbox}, which has no key of its own.",
-        fix="Add its keys, or remove the name.",
-    ),
-    Mistake(
-        id="listener-not-listed",
-        severity="warning",
-        message="belongs to {inbox}, which is not listed and not read.",
-        fix="Add {inbox} to {key}.",
-    ),
-    Mistake(
-        id="listener-named-default",
-        severity="error",
-        keys=(LISTENERS,),
-        message="lists default, the name of the primary inbox.",
-        fix="Rename that listener.",
-    ),
-    Mistake(
-        id="unknown-key",
-        severity="warning",
-        message="is not a key that is read.",
-        fix="{nearest}",
-    ),
-    Mistake(
-        id="misplaced-key",
-        severity="warning",
-        keys=("oauth2.*", METHOD),
-        message="is read here, but Universal Messenger documents another key.",
-        fix="Write {key}.",
-    ),
-    Mistake(
-        id="unreadable",
-        severity="error",
-        message="cannot be read: {reason}.",
-        fix="Check path and permissions.",
-    ),
-    Mistake(
-        id="encoding",
-        severity="warning",
-        message="is not in the encoding {encoding}; read as Latin-1.",
-        fix="Save the file in the encoding that its beginning names.",
-    ),
-    Mistake(
-        id="conf-d",
-        severity="error",
-        keys=(CONF_D,),
-        message="the folder {path} cannot be read: {reason}.",
-        fix="Name a folder.",
-    ),
-    Mistake(
-        id="value-and-file",
-        severity="error",
-        keys=("*$file",),
-        message="is set in the same layer as that key without $file.",
-        fix="Keep one of them.",
-    ),
-    Mistake(
-        id="two-variables",
-        severity="warning",
-        message="is set with dots and with __ in the environment; the one with dots is used.",
-        fix="Keep one of them.",
-    ),
-    Mistake(
-        id="value-file",
-        severity="error",
-        keys=("*$file",),
-        message="its file{path} cannot be read: {reason}.",
-        fix="Check path and permissions; a relative path begins at {folder}.",
-    ),
+
+def _is_cut_in_two(uri: Written) -> bool:
+    whole = uri.value + uri.following.strip()
+    return not rules.tenant_of(uri.value) and bool(rules.tenant_of(whole))
+
+
+# fmt: off
+_CHECKS = (
+    Check(id="run-together", before="too-long", severity="error",
+          when=lambda c: c.run_together,
+          message="several settings run together on this line.",
+          fix="Write each setting on a line of its own."),
+    Check(id="soft-wrap", before="empty", severity="error", fields=("token_uri",),
+          when=_is_cut_in_two,
+          message="the URI is cut in two by a line break.",
+          fix="Write the whole URI on one line."),
+    Check(id="secret-control", before="control-character", severity="error",
+          fields=("client_secret",), when=lambda c: rules.CONTROL.search(c.value),
+          message=r"holds a control character: Java makes them of \t, \n, \r, \f and \u.",
+          fix="Double each backslash of the secret."),
+    Check(id="padded", before="server-no-host", severity="warning", but=("client_secret",),
+          when=lambda c: c.padded,
+          message="has blanks around it, to Java a part of it; they are ignored here.",
+          fix="Remove the blanks."),
+    Check(id="port-and-ssl", before="user-no-address", severity="exchange", fields=("port",),
+          when=lambda c: (c.value, c.others["tls"]) in (("143", "true"), ("993", "tls")),
+          message="does not go with ssl: 993 is for true, 143 (the default) for tls, which is"
+          " STARTTLS.", fix="Write {key} = 993 and ssl = true."),
+    Check(id="ssl-unknown", before="user-no-address", severity="error", fields=("tls",),
+          when=lambda c: c.value not in ("true", "tls", "false"),
+          message="is neither true (TLS) nor tls (STARTTLS).", fix="Write true."),
+    Check(id="ssl-off", before="user-no-address", severity="error", fields=("tls",),
+          when=lambda c: c.value == "false",
+          message="is false: anybody could read the access token.",
+          fix="Write true, with port 993."),
+    Check(id="grant-type", before="uri-http", severity="error", fields=("grant_type",),
+          when=lambda c: c.value != "client_credentials",
+          message="is not client_credentials; every other grant needs a person who signs in.",
+          fix="Write client_credentials."),
+    Check(id="debug-unknown", before="uri-http", severity="warning", fields=("debug",),
+          when=lambda c: c.value not in ("true", "false"),
+          message="is neither true nor false: it is off.", fix="Write true or false."),
+    Check(id="secret-comment", before="secret-blanks", severity="entra", fields=("client_secret",),
+          when=lambda c: re.search(r"\s[#!]", c.value),
+          message="ends in a comment, to Java a part of the value.",
+          fix="Move the comment to a line of its own."),
+    Check(id="secret-backslash", before="scope-graph", severity="warning",
+          fields=("client_secret",),
+          when=lambda c: _SINGLE_BACKSLASH.search(c.raw.replace(r"\\", "")),
+          message="is written with single backslashes, which Java drops.",
+          fix="Double each backslash that is part of the secret, remove the others."),
 )
-TEXTS = {mistake.id: mistake for mistake in _STRUCTURE}
+_STRUCTURE = (
+    rules.Mistake(id="missing", severity="error", fields=rules.REQUIRED,
+        message="is missing.", fix="Add it: {belongs}."),
+    rules.Mistake(id="missing-misspelt", severity="error", fields=rules.REQUIRED,
+        message="is not a key that is read, and {key} is missing.", fix="Write {key}."),
+    rules.Mistake(id="not-oauth2", severity="warning", fields=("authenticationMethod",),
+        message="is not oauth2, so the inbox {inbox} is not read here.",
+        fix="Write {key} = oauth2."),
+    rules.Mistake(id="not-imap", severity="warning", fields=("protocol",),
+        message="is not imap, so the inbox {inbox} is not read here.", fix="Write {key} = imap."),
+    rules.Mistake(id="only-shared", severity="warning", fields=("host", "user"),
+        message="the primary inbox has neither server nor user: only listeners are read.",
+        fix="Nothing, if that is what you want."),
+    rules.Mistake(id="listener-without-keys", severity="warning", fields=(keys.LISTENERS,),
+        message="lists {inbox}, which has no key of its own.",
+        fix="Add its keys, or remove the name."),
+    rules.Mistake(id="listener-not-listed", severity="warning",
+        message="belongs to {inbox}, which is not listed and not read.",
+        fix="Add {inbox} to {key}."),
+    rules.Mistake(id="listener-named-default", severity="error", fields=(keys.LISTENERS,),
+        message="lists default, the name of the primary inbox.", fix="Rename that listener."),
+    rules.Mistake(id="unknown-key", severity="warning",
+        message="is not a key that is read.", fix="{nearest}"),
+    rules.Mistake(id="misplaced-key", severity="warning",
+        fields=("oauth2.*", "authenticationMethod"),
+        message="is read here, but Universal Messenger documents another key.", fix="Write {key}."),
+    rules.Mistake(id="unreadable", severity="error",
+        message="cannot be read: {reason}.", fix="Check path and permissions."),
+    rules.Mistake(id="encoding", severity="warning",
+        message="is not in the encoding {encoding}; read as Latin-1.",
+        fix="Save the file in the encoding that its beginning names."),
+    rules.Mistake(id="conf-d", severity="error", fields=(keys.CONF_D,),
+        message="the folder {path} cannot be read: {reason}.", fix="Name a folder."),
+    rules.Mistake(id="value-and-file", severity="error", fields=("*$file",),
+        message="is set in the same layer as that key without $file.", fix="Keep one of them."),
+    rules.Mistake(id="two-variables", severity="warning",
+        message="is set with dots and with __ in the environment; the one with dots is used.",
+        fix="Keep one of them."),
+    rules.Mistake(id="value-file", severity="error", fields=("*$file",),
+        message="its file{path} cannot be read: {reason}.",
+        fix="Check path and permissions; a relative path begins at {folder}."),
+)
+# fmt: on
+
+
+def _in_order() -> list[rules.Rule | Check]:
+    """The rules of values, with this dialect's checks before those that they name."""
+    ordered: list[rules.Rule | Check] = []
+    for rule in rules.RULES:
+        ordered += [check for check in _CHECKS if check.before == rule.id]
+        ordered.append(rule)
+    return ordered
+
+
+CHECKS = tuple(_in_order())
+CHECKS_OF = {
+    key.name: tuple(check for check in CHECKS if check.concerns(key.field))
+    for key in keys.KEYS.values()
+}
+MISTAKES: dict[str, rules.Mistake] = {mistake.id: mistake for mistake in (*CHECKS, *_STRUCTURE)}

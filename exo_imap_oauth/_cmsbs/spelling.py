@@ -5,71 +5,37 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
-from exo_imap_oauth._cmsbs.keys import (
-    KEYS,
-    LISTENER_PREFIX,
-    NOT_OURS,
-    PRIMARY,
-    PRIMARY_PREFIX,
-    accepted,
-    cleaned,
-    documented,
-)
+from exo_imap_oauth._cmsbs import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth._cmsbs.findings import Setting
 
-_BY_FOLDED_NAME = {name.casefold(): name for name in KEYS}
+_BY_FOLDED_NAME = {name.casefold(): name for name in keys.KEYS}
 # difflib takes half a millisecond a name. Nobody corrects more than these by hand.
 _MOST_LOOKED_UP = 500
 _LONGEST_LOOKED_UP = 60  # characters, twice the longest name
 _CUTOFF, _STRICTER_CUTOFF = 0.6, 0.8
 
 
-class _Label:
-    """What follows a part of a listener's name: "a.b" is b under a."""
-
-    __slots__ = ("below", "name")
-
-    def __init__(self) -> None:
-        self.below: dict[str, _Label] = {}
-        self.name: str | None = None  # the name that ends here
-
-
 class Owners:
-    """Which inbox a key belongs to; the names of listeners may hold dots.
-
-    A key is read once, however many listeners there are.
-    """
+    """Which inbox a key belongs to; the names of listeners may hold dots."""
 
     def __init__(self, listed: Iterable[str]) -> None:
-        self._root = _Label()
-        for name in listed:
-            label = self._root
-            for part in name.split("."):
-                label = label.below.setdefault(part, _Label())
-            label.name = name
+        self._listed = frozenset(listed)
+        # Names of k lengths have k * k / 2 characters, so in a file of any size these are few.
+        self._lengths = sorted({len(name) for name in self._listed}, reverse=True)
 
     def of(self, key: str) -> str:
         """The inbox: the primary one, the longest listed name that fits, or the first part."""
-        if key.startswith(PRIMARY_PREFIX):
-            return PRIMARY
-        parts = key.removeprefix(LISTENER_PREFIX).split(".")
-        owner = parts[0]
-        label = self._root
-        for part in parts[:-1]:
-            if part not in label.below:
-                break
-            label = label.below[part]
-            owner = label.name or owner
-        return owner
-
-
-def prefix_of(inbox: str) -> str:
-    """What all keys of an inbox begin with."""
-    return PRIMARY_PREFIX if inbox == PRIMARY else f"{LISTENER_PREFIX}{inbox}."
+        if key.startswith(keys.PRIMARY_PREFIX):
+            return keys.PRIMARY
+        rest = key.removeprefix(keys.LISTENER_PREFIX)
+        for length in self._lengths:
+            if rest[length : length + 1] == "." and rest[:length] in self._listed:
+                return rest[:length]
+        return rest.partition(".")[0]
 
 
 class Misspelt(NamedTuple):
@@ -105,18 +71,19 @@ class Misspellings:
         return list(self._left.values())
 
     def _misspelt(self, key: str, setting: Setting, owners: Owners) -> Misspelt | None:
-        plain = cleaned(key)
-        if not plain.startswith((PRIMARY_PREFIX, LISTENER_PREFIX)):
+        plain = keys.cleaned(key)
+        if not plain.startswith((keys.PRIMARY_PREFIX, keys.LISTENER_PREFIX)):
             return None
         inbox = owners.of(plain)
-        if _is_read(key, inbox) or key.endswith(NOT_OURS):
+        rest = plain.removeprefix(keys.prefix_of(inbox))
+        name = rest.removeprefix("mail.imap.")
+        is_read = name in keys.KEYS and key in keys.accepted(name, inbox)
+        if is_read or key.endswith(keys.NOT_OURS):
             return None
-        rest = plain.removeprefix(prefix_of(inbox))
-        is_ours = inbox == PRIMARY or rest.startswith(("mail.imap.", "oauth2."))
-        rest = rest.removeprefix("mail.imap.").casefold()
-        name = self._nearest(rest, _CUTOFF if is_ours else _STRICTER_CUTOFF)
-        if name:
-            return Misspelt(setting, documented(name, inbox))
+        is_ours = inbox == keys.PRIMARY or rest.startswith(("mail.imap.", "oauth2."))
+        nearest = self._nearest(name.casefold(), _CUTOFF if is_ours else _STRICTER_CUTOFF)
+        if nearest:
+            return Misspelt(setting, keys.documented(nearest, inbox))
         # A listener has many other keys, which are none of our business.
         return Misspelt(setting, "") if is_ours else None
 
@@ -131,18 +98,3 @@ class Misspellings:
             near = difflib.get_close_matches(folded, _BY_FOLDED_NAME, n=1, cutoff=cutoff)
             self._looked_up[spelling] = _BY_FOLDED_NAME[near[0]] if near else ""
         return self._looked_up[spelling]
-
-
-_READ_OF_PRIMARY = frozenset(KEYS)
-_READ_OF_LISTENERS = frozenset(
-    key.removeprefix(prefix_of("x"))
-    for name in KEYS
-    for key in accepted(name, "x")
-    if key.startswith(prefix_of("x"))
-)
-
-
-def _is_read(key: str, inbox: str) -> bool:
-    prefix = prefix_of(inbox)
-    read = _READ_OF_PRIMARY if inbox == PRIMARY else _READ_OF_LISTENERS
-    return key.startswith(prefix) and key.removeprefix(prefix) in read
