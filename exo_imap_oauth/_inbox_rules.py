@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
+from exo_imap_oauth._text import holds_control
+from exo_imap_oauth.clouds import EXCHANGE_ID, is_entra_host, is_exchange_host, is_graph_scope
 from exo_imap_oauth.errors import InsecureConnectionError
 
 if TYPE_CHECKING:
@@ -64,7 +66,6 @@ class Rule(Mistake):
 # ---- questions
 
 MAX_VALUE = 4_096  # characters of a value that are looked at; none that works is longer
-EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 # What one placeholder begins with cannot stand in it: "[[[[[[" would be read once a bracket.
 PLACEHOLDER = re.compile(
     r"""['"]?
@@ -77,8 +78,6 @@ PLACEHOLDER = re.compile(
     re.VERBOSE,
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-# A folder's name may hold a no-break blank, but nothing that ends a line anywhere.
-_FOLDER_CONTROL = re.compile(r"[\x80-\x9f\u2028\u2029]")
 # What copying from a browser or a word processor leaves behind: no-break and other blanks,
 # soft hyphens, zero widths, dashes, quotes; and control characters from other encodings.
 ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
@@ -89,17 +88,6 @@ _ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
 _HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
 _TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
-_ENTRA_HOST = re.compile(
-    r"(?:login|login-us|sts)\.(?:partner\.)?"  # login.partner.microsoftonline.cn
-    r"(?:microsoftonline\.(?:com|us|cn)|windows\.net|microsoft\.com|chinacloudapi\.cn)"
-)
-_EXCHANGE_HOST = re.compile(  # outlook-dod.office365.us
-    r"(?:outlook|partner|outlook-dod)\.(?:office|office365|outlook)\.(?:com|us|cn)"
-)
-_GRAPH = re.compile(  # https://graph.microsoft.com/.default
-    r"(?i)(?:https://)?(?:(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn"
-    r"|graph\.windows\.net|00000003-0000-0000-c000-000000000000)(?:/.*|)"
-)
 _DEFAULT_SCOPE = re.compile(r"(?i)[^\s,;+]+/\.default")  # https://outlook.office365.com/.default
 _MAX_PORT = 65_535
 
@@ -115,9 +103,9 @@ def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
     if severity == "entra":
         host = _url(values["token_uri"]).hostname
         # A URI too damaged to tell was meant to be Entra's.
-        return not host or bool(_ENTRA_HOST.fullmatch(host) or tenant_of(values["token_uri"]))
+        return not host or is_entra_host(host) or tenant_of(values["token_uri"]) is not None
     if severity == "exchange":
-        return _is_exchange_host(values["host"])
+        return is_exchange_host(values["host"])
     return severity == "error"
 
 
@@ -138,16 +126,12 @@ def _has_malformed_tenant(uri: str) -> bool:
 
 def _is_familiar_host(uri: str) -> bool:
     host = _url(uri).hostname or ""
-    return bool(_ENTRA_HOST.fullmatch(host) or _LOOPBACK.fullmatch(host))
-
-
-def _is_exchange_host(host: str) -> bool:
-    return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
+    return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
 
 
 def _is_exchange_scope(scope: str) -> bool:
     resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or _is_exchange_host(resource)
+    return resource == EXCHANGE_ID or is_exchange_host(resource)
 
 
 def _is_quoted(value: str) -> bool:
@@ -225,7 +209,7 @@ RULES = (
          when=lambda c: CONTROL.search(c.value),
          message="holds a control character.", fix="Write the value again without it."),
     Rule(id="folder-control", severity="error", fields=("folder",),
-         when=lambda c: _FOLDER_CONTROL.search(c.value),
+         when=lambda c: holds_control(c.value),
          message="holds a control character or a line separator, which no IMAP command can hold.",
          fix="Write the name again without it."),
     Rule(id="invisible-character", severity="error", but=("folder",),
@@ -301,7 +285,7 @@ RULES = (
          fix="Remove them; double quotes around the whole value do no harm."),
     # -- the scope
     Rule(id="scope-graph", severity="entra", fields=("scope",),
-         when=lambda c: _GRAPH.fullmatch(c.value),
+         when=lambda c: is_graph_scope(c.value),
          message="is a scope of Microsoft Graph, whose tokens IMAP refuses.", fix=_USE_SCOPE),
     Rule(id="scope-not-default", severity="entra", fields=("scope",),
          when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),

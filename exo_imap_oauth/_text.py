@@ -48,9 +48,9 @@ def json_object(data: bytes | str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
-def holds_invisible(text: str) -> bool:
-    """Whether a text holds characters that nobody sees; a no-break blank is seen as a blank."""
-    return any(not c.isprintable() and category(c) != "Zs" for c in text)
+def holds_control(text: str) -> bool:
+    """Whether a text holds control characters, line separators or lone surrogates."""
+    return any(category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def is_guid(value: str) -> bool:

@@ -217,7 +217,7 @@ def test_a_token_endpoint_that_says_nothing_is_left_in_time(exchange: ReadyExcha
 @pytest.mark.parametrize(
     ("changes", "check_id", "text"),
     [
-        ({"folder": "a\u200bb"}, "config", "invisible"),
+        ({"folder": "a\u2028b"}, "config", "control character"),
         ({"user": "a\ud800@contoso.example"}, "config", "surrogate"),
         ({"client_id": "an id"}, "config", "client_id"),
         ({"client_secret": None}, "config", "client_secret is not a string"),

@@ -16,7 +16,7 @@ from exo_imap_oauth._imap.replies import (
     reply_behind,
     typed_error,
 )
-from exo_imap_oauth._text import holds_invisible
+from exo_imap_oauth._text import holds_control
 from exo_imap_oauth.errors import ImapError, MailboxNotConnected
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def folder_argument(folder: str) -> str:
     """A folder's name as an IMAP argument: modified UTF-7, quoted (RFC 3501 section 5.1.3)."""
     if not isinstance(folder, str):
         raise TypeError(f"folder must be a string, not {type(folder).__name__}")
-    if not folder or holds_invisible(folder):
-        raise ValueError(f"folder is empty or holds an invisible character: {folder!r}")
+    if not folder or holds_control(folder):
+        raise ValueError(f"folder is empty or holds a control character: {folder!r}")
 
     def encode(run: re.Match[str]) -> str:
         text = base64.b64encode(run[0].encode("utf-16-be")).decode()
