@@ -91,6 +91,24 @@ def test_no_try_is_made_when_sleep_comes_back_with_nothing_left(
     assert "HTTP 503" in str(error)
 
 
+def test_a_deadline_that_is_over_before_the_first_try_is_an_outage_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = LateClock(1)
+    monkeypatch.setattr(token_endpoint, "time", clock)
+    real = clock.monotonic
+
+    def later_each_time() -> float:
+        clock.spend(1.0)
+        return real()
+
+    monkeypatch.setattr(clock, "monotonic", later_each_time)
+    with TokenEndpoint(http(503, "busy")) as endpoint:
+        error = outcome_of(endpoint, deadline=0.01)
+    assert isinstance(error, TokenEndpointUnavailable)
+    assert error.retryable
+
+
 DIGITS = "9" * 400
 
 

@@ -73,7 +73,9 @@ def request_token(request: TokenRequest) -> AccessToken | TokenError:
     backoff = _FIRST_BACKOFF
     last_answer: TokenError | None = None
     while True:
-        outcome = _tried(request, min(request.timeout, _left(give_up_at)))
+        # Even the first try may begin late, and no timeout may be negative.
+        left = max(_left(give_up_at), _SHORTEST_TRY)
+        outcome = _tried(request, min(request.timeout, left))
         result = outcome.result
         if isinstance(result, AccessToken) or not outcome.may_heal:
             return result
