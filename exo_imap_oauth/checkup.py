@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "SetupReport", "check_setup"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _ROLE: Final = "IMAP.AccessAsApp"
@@ -148,7 +148,7 @@ class _Checkup:
             if status in {"failed", "skipped"}:
                 unmet.add(step.id)
             detail = hide(detail, self.secrets)
-            logger.debug("inbox %s: %s %s: %s", self.inbox.name, step.id, status, detail)
+            _logger.debug("inbox %s: %s %s: %s", self.inbox.name, step.id, status, detail)
             yield Check(step.id, step.title, status, detail, advice)
         if (imap := self.imap) is not None:
             with contextlib.suppress(Exception):  # the report is what counts

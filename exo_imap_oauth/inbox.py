@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.imap import OpenOptions, Token
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
 
@@ -168,7 +168,7 @@ class InboxConfig:
 
     def _log(self, text: str) -> None:
         if self.debug:
-            logger.info("inbox %s: %s", self.name, text)
+            _logger.info("inbox %s: %s", self.name, text)
 
 
 def _since(started: float) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth._imap.bearer import Bearer
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _MAX_CHALLENGES = 10
 # How imaplib begins for a BAD, and for a reply that makes no sense; a NO is raised as it is.
@@ -49,7 +49,7 @@ def log_in(imap: imaplib.IMAP4, bearer: Bearer) -> None:
         refusal = _second_try(imap, bearer, refusal)
     if refusal is not None:
         raise refusal
-    logger.debug("logged in at %s as %s", host_of(imap), bearer.user)
+    _logger.debug("logged in at %s as %s", host_of(imap), bearer.user)
 
 
 def _require_mechanism(imap: imaplib.IMAP4) -> None:
@@ -74,7 +74,7 @@ def _second_try(
         second = _authenticate(imap, bearer)
     except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
         second = error
-    logger.debug("second try with a new token: %s", "refused" if second else "logged in")
+    _logger.debug("second try with a new token: %s", "refused" if second else "logged in")
     accepted = imap.state == "AUTH"  # whatever went wrong after the server's OK
     if second is None or accepted or isinstance(second, AuthenticationRefused):
         return second
@@ -146,7 +146,7 @@ def _broken_after_ok(error: Exception, imap: imaplib.IMAP4, bearer: Bearer) -> I
     stands whatever the server answers; only without a connection there is none.
     """
     if not is_out_of_step(error):
-        logger.debug("logged in, but CAPABILITY failed: %s", type(error).__name__)
+        _logger.debug("logged in, but CAPABILITY failed: %s", type(error).__name__)
         return None
     reply = reply_behind(error, imap, bearer.secrets())
     what = f"{host_of(imap)} broke off after it had logged in {bearer.user}: {reply.text}"

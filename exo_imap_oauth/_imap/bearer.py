@@ -18,7 +18,7 @@ from exo_imap_oauth.xoauth2 import check_user, initial_response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _SECOND_TRY_INTERVAL = 60.0  # s
 # By the hash of the source, which is that of its identity: to hold a source would hold its secret.
@@ -110,7 +110,7 @@ class Bearer:
                 _second_tries[hash(source)] = None
             source.invalidate(issued)
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
-            logger.debug("no second try: %s", type(error).__name__)
+            _logger.debug("no second try: %s", type(error).__name__)
             return False
         return True
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth._tokens.request import TokenRequest
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _MAX_BODY = 1_048_576  # bytes
 _MAX_ERROR = 65_536  # bytes of a body that may choose the advice; Entra's errors have about 1,000
@@ -105,7 +105,7 @@ def _tried(request: TokenRequest, timeout: float) -> _Outcome:
     started = time.monotonic()
     outcome = _exchange(request, timeout)
     result = outcome.result
-    logger.debug(
+    _logger.debug(
         "token request to %s for application %s: %s after %.3f s",
         request.token_uri,
         request.client_id,

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.token_cache import TokenCache
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 NO_TOKEN = AccessToken(token="", expires_on=0, refresh_on=0, obtained_on=0.0)
 PAUSE = 30.0  # s between tries to fetch ahead, unless the endpoint asked for more
@@ -200,7 +200,7 @@ class Slot:
         pause = max(PAUSE, failure.retry_after or 0.0)
         serves_for = self.token.expires_on - self.clock.time()
         if serves_for > 0 and ticks >= self.paused_until:  # one warning a pause
-            logger.warning(
+            _logger.warning(
                 "no new access token could be fetched%s; the current one serves for another"
                 " %d min, next try in %.0f s: %s",
                 f" [{failure.advice.id}]" if failure.advice else "",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     ChooseTls = Callable[[], ssl.SSLContext | None]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _LINE_LIMIT = 1024 * 1024
@@ -110,7 +110,7 @@ class LoopThread:
                 # asyncio does so only for sockets it has made itself; it saves 40 ms a command.
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:  # gone already, or no file descriptor is left
-                logger.debug("loopback: a connection was not accepted: %s", error)
+                _logger.debug("loopback: a connection was not accepted: %s", error)
                 await asyncio.sleep(0.05)
                 continue
             tls = choose_tls()
@@ -140,9 +140,9 @@ class LoopThread:
             writer.close()
             await writer.wait_closed()
         except OSError as error:
-            logger.debug("loopback: a connection broke: %s", error)
+            _logger.debug("loopback: a connection broke: %s", error)
         except Exception:
-            logger.exception("loopback: a connection failed")
+            _logger.exception("loopback: a connection failed")
         finally:
             transport.abort()
 
