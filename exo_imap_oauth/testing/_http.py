@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h11
 
 from exo_imap_oauth.testing._entra import Answer
-from exo_imap_oauth.testing._http_faults import AFTER_A_REQUEST, instead, spoil
-from exo_imap_oauth.testing._http_reply import Reply, reply_with
+from exo_imap_oauth.testing._http_replies import (
+    AFTER_A_REQUEST,
+    Reply,
+    instead,
+    reply_with,
+    spoil,
+)
 from exo_imap_oauth.testing._loop import reset
 
 if TYPE_CHECKING:

@@ -1,17 +1,17 @@
-"""What goes wrong at the token endpoint once it has read a request."""
+"""What the token endpoint's server sends: the right reply, or late, damaged or another one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth.testing._faults import Fault
-from exo_imap_oauth.testing._http_reply import HTML, Reply, reply_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exo_imap_oauth.testing._entra import TokenEndpoint
+    from exo_imap_oauth.testing._entra import Answer, TokenEndpoint
     from exo_imap_oauth.testing._faults import Injection
 
 AFTER_A_REQUEST = (
@@ -27,6 +27,35 @@ AFTER_A_REQUEST = (
 )
 _PAGE = b"<!DOCTYPE html><html><head><title>Welcome</title></head><body>Sign in</body></html>"
 _HUGE = 64 * 1024 * 1024
+HTML = "text/html; charset=utf-8"
+_NOT_FOUND = b"<!DOCTYPE html><html><head><title>404</title></head><body>Not found</body></html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP response.
+
+    Attributes:
+        status: The HTTP status.
+        body: Its body.
+        content_type: The type of the body.
+        headers: Headers besides the usual ones.
+        pace: Waited for after each byte, if given.
+    """
+
+    status: int
+    body: bytes
+    content_type: str = "application/json; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+    pace: Injection | None = None
+
+
+def reply_with(answer: Answer | None) -> Reply:
+    """The response for an answer of Entra's; None is a page that does not exist."""
+    if answer is None:
+        return Reply(404, _NOT_FOUND, HTML)
+    wait = (("Retry-After", f"{answer.retry_after:.0f}"),) if answer.retry_after else ()
+    return Reply(answer.status, json.dumps(answer.body).encode(), headers=wait)
 
 
 async def spoil(injection: Injection, right: Callable[[], Reply]) -> Reply | None:
