@@ -97,6 +97,7 @@ def advice_of(error: ExoImapOAuthError) -> str | None:
         (Fault.TOKEN_FOREIGN_CERTIFICATE, "VERIFY_FAILED", "certificate-untrusted", None),
     ],
 )
+@pytest.mark.usefixtures("longest_pauses")
 def test_a_broken_token_endpoint_is_unavailable(
     exchange: ReadyExchange, fault: Fault, says: str, advice: str, status: int | None
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_broken_token_endpoint_is_unavailable(
         Fault.TOKEN_STALL,
         Fault.TOKEN_SLOW,
     }
-    error = token_failure(exchange, deadline=1.0 if tried_again else 30.0)
+    error = token_failure(exchange, deadline=1.4 if tried_again else 30.0)
     assert says in str(error)
     assert error.retryable is (fault not in FOR_A_PERSON)
     assert advice_of(error) == advice
