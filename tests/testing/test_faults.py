@@ -124,7 +124,8 @@ def test_a_broken_token_endpoint_is_unavailable(
 
 def test_every_fault_of_the_token_endpoint_has_its_test() -> None:
     marks: list[Any] = getattr(test_a_broken_token_endpoint_is_unavailable, "pytestmark")  # noqa: B009 - no attribute that type checkers know
-    tested = {case[0] for case in marks[0].args[1]}
+    [parametrized] = (mark for mark in marks if mark.name == "parametrize")
+    tested = {case[0] for case in parametrized.args[1]}
     assert tested == {fault for fault in Fault if fault.name.startswith("TOKEN_")}
 
 
