@@ -10,7 +10,7 @@ from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, SupportsGetToken, Token
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
 from exo_imap_oauth._imap.mailbox import ask_status, folder_argument, select
-from exo_imap_oauth._imap.replies import host_of, is_broken, reply_behind, typed_error
+from exo_imap_oauth._imap.replies import host_of, is_broken, owes_reply, reply_behind, typed_error
 from exo_imap_oauth._text import check_seconds
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
@@ -180,10 +180,7 @@ def _mailbox(
 
 def _can_log_out(imap: imaplib.IMAP4, error: BaseException) -> bool:
     """Whether LOGOUT would be understood, and its reply be read, after this error."""
-    if not isinstance(error, Exception) or is_broken(error):
-        return False
-    reply_outstanding = None in imap.tagged_commands.values()
-    return not reply_outstanding
+    return isinstance(error, Exception) and not is_broken(error) and not owes_reply(imap)
 
 
 def _typed_body_error(

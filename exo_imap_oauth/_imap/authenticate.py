@@ -14,7 +14,9 @@ from exo_imap_oauth._imap.connection import bounded_replies, overridden
 from exo_imap_oauth._imap.replies import (
     connection_failed,
     host_of,
+    is_broken,
     is_out_of_step,
+    owes_reply,
     reply_behind,
     typed_error,
 )
@@ -145,7 +147,7 @@ def _broken_after_ok(error: Exception, imap: imaplib.IMAP4, bearer: Bearer) -> I
     From 3.13.15, 3.14.8 and 3.15.0 on, imaplib asks for the capabilities there. The login
     stands whatever the server answers; only without a connection there is none.
     """
-    if not is_out_of_step(error):
+    if not (is_broken(error) or owes_reply(imap)):
         _logger.debug("logged in, but CAPABILITY failed: %s", type(error).__name__)
         return None
     reply = reply_behind(error, imap, bearer.secrets())

@@ -115,6 +115,11 @@ def is_out_of_step(error: Exception) -> bool:
     return is_broken(error) or not isinstance(error, imaplib.IMAP4.error)
 
 
+def owes_reply(imap: imaplib.IMAP4) -> bool:
+    """Whether a reply is not read yet, so that another command would get the wrong one."""
+    return None in imap.tagged_commands.values()
+
+
 def host_of(imap: imaplib.IMAP4) -> str:
     """The server's name, for messages."""
     return str(getattr(imap, "host", "the server"))
