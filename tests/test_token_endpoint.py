@@ -176,15 +176,12 @@ def test_retry_after_beyond_the_deadline_fails_at_once() -> None:
     assert len(endpoint.forms) == 1
 
 
-def test_tries_end_with_the_deadline_and_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def longest(_: float, high: float) -> float:
-        return high
-
-    monkeypatch.setattr("random.uniform", longest)  # pauses: 0.5 s, 1 s
+@pytest.mark.usefixtures("longest_pauses")
+def test_tries_end_with_the_deadline_and_the_last_answer() -> None:
     page = "<html><title>502</title>Bad\x07 Gateway"
     with TokenEndpoint(http(502, page, json_body=False)) as endpoint:
         with pytest.raises(TokenEndpointUnavailable) as raised:
-            endpoint.source(deadline=1.5).get_token()
+            endpoint.source(deadline=1.4).get_token()
     assert "HTTP 502, <html><title>502</title>Bad Gateway" in str(raised.value)
     assert len(endpoint.forms) == 2
 
@@ -297,9 +294,10 @@ def test_words_of_imap_in_a_gateways_page_get_no_advice_on_imap() -> None:
 # ---- connections -----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("longest_pauses")
 def test_a_refused_connection_says_so_and_what_to_check() -> None:
     with TokenEndpoint(token()) as endpoint:
-        source = endpoint.source(deadline=1)
+        source = endpoint.source(deadline=1.4)
     with pytest.raises(TokenEndpointUnavailable) as raised:
         source.get_token()
     assert "ConnectionRefusedError" in str(raised.value)
