@@ -101,7 +101,7 @@ test_in_newer_debian() {
   local version
   for version in "${newer_pythons[@]}"; do
     step "the tests on $(in_newer_debian "python$version" -V), the newest there is"
-    # Made anew: a venv of a run that was killed may be half there.
+    # Made again: a venv of a run that was killed may be half there.
     in_newer_debian "python$version" -m venv --clear "/opt/venv-$version"
     in_newer_debian "/opt/venv-$version/bin/pip" install -qq -e '.[dev]'
     in_newer_debian "/opt/venv-$version/bin/python" -m pytest -q -n auto -p no:cacheprovider
