@@ -75,7 +75,6 @@ def advice_of(error: ExoImapOAuthError) -> str | None:
 # ---- the token endpoint ----------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("longest_pauses")
 @pytest.mark.parametrize(
     ("fault", "says", "advice", "status"),
     [
