@@ -2,41 +2,142 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import category
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _MAX_QUOTE = 400
 _MAX_READ = 10 * _MAX_QUOTE  # a server may send a line of a megabyte
 _ECHO = 16  # characters of a secret in a row that are hidden
+_HIDDEN = "(hidden)"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# A JWT, or base64 as tokens are made of: long, and capitals, small letters and digits in one run.
+# Thumbprints, host names and paths are shorter or lack one of the three.
+_TOKEN_LIKE = re.compile(
+    r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
+)
+_KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
+_ESCAPE = re.compile(
+    r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
+      | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
+      | \\(?P<quoted>["'\\/])               # \"
+      | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
+    """,
+    re.VERBOSE,
+)
 
 
 def one_line(text: str) -> str:
-    """One line of printable text, cut to what a log line bears."""
-    printable = "".join(c if c.isprintable() else " " for c in text[:_MAX_READ])
-    line = " ".join(printable.split())
+    r"""One line of printable text, cut to what a log line bears.
+
+    Line ends and blanks become one blank; control, bidirectional, zero-width and other invisible
+    characters become escapes such as ``\x1b``.
+    """
+    line = " ".join(text[:_MAX_READ].split())
+    line = "".join(c if c.isprintable() else _escaped(c) for c in line)
     return line if len(line) <= _MAX_QUOTE else line[:_MAX_QUOTE] + "…"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")
+
+
+def quotable(text: str, secrets: Iterable[str] = ()) -> str:
+    """What may be shown of a text from outside: one line without secrets or what looks like one.
+
+    Every text of a server, a proxy, a library underneath or a caller's function goes through
+    this on its way into an error, a log record or a report.
+
+    Args:
+        text: The text; only its first 4,000 characters are read.
+        secrets: What it must not show, in any encoding that :func:`hide` knows.
+    """
+    return one_line(_TOKEN_LIKE.sub(_blank, hide(text, secrets)))
+
+
+def _blank(run: re.Match[str]) -> str:
+    looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
+    return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
     """The text, cut to what may be quoted, with ``(hidden)`` for what it holds of a secret.
 
-    Where a server echoes only a part, that part is hidden too, from 16 characters on.
+    A secret is found as it is, in the escapes of URLs, HTML and JSON, and in base64. Where only
+    a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ]
+    readings = [[_Character(c, at, at + 1) for at, c in enumerate(text)]]
+    if _ESCAPE.search(text):
+        readings.append(list(_unescaped(text)))
     marked = list(text)
-    for secret in filter(None, secrets):
-        run = min(_ECHO, len(secret))
-        for start in range(len(text) - run + 1):
-            if text[start : start + run] in secret:
-                marked[start : start + run] = "\0" * run
-    return re.sub("\0+", "(hidden)", "".join(marked))
+    for length, parts in _parts_of(secrets).items():
+        for reading in readings:
+            plain = "".join(character.value for character in reading)
+            for at in range(len(plain) - length + 1):
+                if plain[at : at + length] in parts:
+                    start, end = reading[at].start, reading[at + length - 1].end
+                    marked[start:end] = "\0" * (end - start)
+    return re.sub("\0+", _HIDDEN, "".join(marked))
+
+
+def _parts_of(secrets: Iterable[str]) -> dict[int, set[str]]:
+    """What tells that a text holds one of the secrets: parts of it, by their length."""
+    parts: dict[int, set[str]] = {}
+    for form in {form for secret in filter(None, secrets) for form in _forms_of(secret)}:
+        length = min(_ECHO, len(form))
+        starts = range(len(form) - length + 1)
+        parts.setdefault(length, set()).update(form[at : at + length] for at in starts)
+    return parts
+
+
+class _Character(NamedTuple):
+    value: str
+    start: int  # of it, or of its escape, in the text
+    end: int
+
+
+def _unescaped(text: str) -> Iterator[_Character]:
+    """The characters of a text as a reader of URLs, JSON or HTML sees them, and where they are."""
+    at = 0
+    while at < len(text):
+        escape = _ESCAPE.match(text, at)
+        if escape is None:
+            yield _Character(" " if text[at] == "+" else text[at], at, at + 1)
+            at += 1
+            continue
+        for character in _meaning(escape):
+            yield _Character(character, *escape.span())
+        at = escape.end()
+
+
+def _meaning(escape: re.Match[str]) -> str:
+    if digits := escape["url"] or escape["json"]:
+        return chr(int(digits, 16))
+    return escape["quoted"] or html.unescape(escape[0])
+
+
+def _forms_of(secret: str) -> Iterator[str]:
+    """A secret as it is, in UTF-8 bytes, and in the base64 of a text that it is a part of."""
+    octets = secret.encode("utf-8", errors="surrogatepass")
+    yield secret
+    yield octets.decode("latin-1")
+    yield secret.replace("+", " ")
+    if len(octets) < _ECHO:
+        return
+    for before in range(3):  # base64 depends on what precedes: nothing, or one or two bytes
+        encoded = base64.b64encode(b"\0" * before + octets)
+        # The first and the last character hold bits of the neighbours.
+        certain = encoded[4 if before else 0 : -4].decode()
+        yield certain
+        yield certain.replace("+", "-").replace("/", "_")
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | None:

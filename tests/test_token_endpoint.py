@@ -182,7 +182,7 @@ def test_tries_end_with_the_deadline_and_the_last_answer() -> None:
     with TokenEndpoint(http(502, page, json_body=False)) as endpoint:
         with pytest.raises(TokenEndpointUnavailable) as raised:
             endpoint.source(deadline=1.4).get_token()
-    assert "HTTP 502, <html><title>502</title>Bad Gateway" in str(raised.value)
+    assert r"HTTP 502, <html><title>502</title>Bad\x07 Gateway" in str(raised.value)
     assert raised.value.retry_after is None
     assert len(endpoint.forms) == 2
 
