@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
 from support.servers import Servers, running_servers
 
+from exo_imap_oauth._tokens import slot as slots
 from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.testing._pool import ExchangePool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from exo_imap_oauth.testing import ReadyExchange
@@ -36,6 +38,21 @@ def exchange() -> Iterator[ReadyExchange]:
     """A loopback Exchange where every step of the administrator is done."""
     with ready_exchange() as exchange:
         yield exchange
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """The wall clock of all tokens, which the test moves by so many seconds."""
+    offset = 0.0
+    real = time.time
+
+    def move(seconds: float) -> None:
+        nonlocal offset
+        offset += seconds
+
+    moved = slots.Clock(lambda: real() + offset, time.monotonic)
+    monkeypatch.setattr(slots, "SYSTEM_CLOCK", moved)
+    return move
 
 
 @pytest.fixture

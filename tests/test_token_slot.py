@@ -1,98 +1,22 @@
-"""The state machine of a token, walked by its table; and the warning while fetching ahead fails."""
+"""The state machine of a token, walked by its table; refusals, and tokens that are dropped."""
 
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
-import threading
+import gc
 import time
-from dataclasses import replace
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
+from support.token_endpoint import TokenEndpoint, rejected, token
 
-import exo_imap_oauth
-from exo_imap_oauth import TokenSource
+from exo_imap_oauth._tokens import slot as slots
 from exo_imap_oauth._tokens.slot import REFUSAL_MEMORY, Answer, Clock, Flight, Slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
-ROOT = Path(exo_imap_oauth.__file__).parents[1]
-EXPIRED = rejected(7000222)
+# ---- the table of _tokens/slot.py, by a clock that the test sets -----------------------------
 
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-
-
-def wait_until_landed(source: TokenSource) -> None:
-    limit = time.monotonic() + 10
-    while source._slot.flight is not None:
-        assert time.monotonic() < limit
-        threading.Event().wait(0.005)
-
-
-def test_a_secret_that_expires_while_its_token_lives_is_warned_of_once_a_pause(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with TokenEndpoint(token("held"), EXPIRED) as endpoint:
-        source = endpoint.source()
-        source.get_token()
-        begin_window(source)
-        for _ in range(20):
-            assert source.get_token().token == "held"
-        wait_until_landed(source)
-        for _ in range(20):
-            assert source.get_token().token == "held"
-        assert len(endpoint.forms) == 2
-    [warning] = warnings_of(caplog)
-    assert "[secret-expired]" in warning
-    assert "the current one serves for another 59 min" in warning
-    assert "next try in 30 s" in warning
-    assert "Fix: Create a new client secret" in warning
-    assert SECRET not in warning
-
-
-def begin_window(source: TokenSource) -> None:
-    """Have the time come to fetch the next token."""
-    slot = source._slot
-    due = replace(slot.token, refresh_on=int(slot.token.obtained_on) - 1)
-    slot.cache.set(slot.key, due)
-    slot.hold(due)
-
-
-def test_the_warning_is_seen_where_nobody_has_configured_logging() -> None:
-    program = """
-import sys
-sys.path[:0] = sys.argv[1:]
-from support.token_endpoint import TokenEndpoint, rejected, token
-from test_token_slot import begin_window, wait_until_landed
-with TokenEndpoint(token("held"), rejected(7000222)) as endpoint:
-    source = endpoint.source()
-    source.get_token()
-    begin_window(source)
-    source.get_token()
-    wait_until_landed(source)
-"""
-    command = [sys.executable, "-c", program, str(ROOT), str(ROOT / "tests")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert run.stderr.count("[secret-expired]") == 1
-    assert SECRET not in run.stderr
-
-
-def test_nobody_is_warned_where_no_token_serves_and_the_caller_gets_the_error(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with TokenEndpoint(http(503, "busy")) as endpoint:
-        with pytest.raises(TokenEndpointUnavailable):
-            endpoint.source(deadline=0.3).get_token()
-    assert warnings_of(caplog) == []
-
-
-# ---- the table of _tokens/slot.py, by a clock that the test sets ------------------------------
 
 DEADLINE = 10.0
 ISSUED, FRESH, IN_WINDOW, EXPIRED_AT = 1000.0, 1100.0, 1700.0, 4700.0
@@ -270,3 +194,103 @@ def test_a_forked_child_keeps_the_token_and_forgets_what_belongs_to_threads() ->
     answer = machine.ask()
     assert gives(answer) == "the token, fetch"
     assert answer.flight is not flight
+
+
+# ---- refusals --------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TokenEndpoint(rejected()) as endpoint:
+        source = endpoint.source()
+        for _ in range(5):
+            with pytest.raises(TokenRequestRejected):
+                endpoint.source().get_token()
+        assert len(endpoint.forms) == 1
+        monkeypatch.setattr(source._slot, "refused_until", 0.0)  # 5 s later
+        endpoint.then(token("mended"))
+        assert source.get_token().token == "mended"
+
+
+def test_a_program_that_builds_a_source_for_each_attempt_does_not_hammer_entra() -> None:
+    with TokenEndpoint(rejected()) as endpoint:
+        for _ in range(3):  # a refusal is remembered for 5 s
+            with pytest.raises(TokenRequestRejected) as raised:
+                endpoint.source().get_token()
+            del raised
+            gc.collect()
+        assert len(endpoint.forms) == 1
+
+
+def test_a_forced_fetch_asks_in_spite_of_a_refusal() -> None:
+    with TokenEndpoint(rejected(), token("mended")) as endpoint:
+        source = endpoint.source()
+        with pytest.raises(TokenRequestRejected):
+            source.get_token()
+        assert source.get_token(claims="{}").token == "mended"
+
+
+def test_a_changed_secret_asks_at_once() -> None:
+    with TokenEndpoint(rejected(), token("mended")) as endpoint:
+        with pytest.raises(TokenRequestRejected):
+            endpoint.source("old-secret").get_token()
+        assert endpoint.source("new-secret").get_token().token == "mended"
+
+
+# ---- invalidate ------------------------------------------------------------------------------
+
+
+def test_invalidate_reaches_all_sources_of_the_identity() -> None:
+    with TokenEndpoint(token("one"), token("two")) as endpoint:
+        one, other = endpoint.source(), endpoint.source()
+        other.invalidate(one.get_token())
+        assert one.get_token().token == "two"
+
+
+def test_invalidate_spares_a_token_that_was_replaced_meanwhile() -> None:
+    with TokenEndpoint(token("one"), token("two")) as endpoint:
+        source = endpoint.source()
+        refused = source.get_token()
+        source.invalidate(refused)
+        assert source.get_token().token == "two"
+        source.invalidate(refused)
+        assert source.get_token().token == "two"
+        assert len(endpoint.forms) == 2
+
+
+def test_a_fetch_that_starts_within_invalidate_does_not_bring_the_token_back() -> None:
+    class Slow(MemoryTokenCache):
+        def discard(self, key: str, token: AccessToken) -> None:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(source.get_token).result()
+            super().discard(key, token)
+
+    with TokenEndpoint(token("refused"), token("new")) as endpoint:
+        source = endpoint.source(cache=Slow())
+        source.invalidate(source.get_token())
+        assert source.get_token().token == "new"
+
+
+def test_a_lost_fetch_that_fails_late_does_not_overrule_a_later_success() -> None:
+    with TokenEndpoint(token("first"), token("second")) as endpoint:
+        source = endpoint.source()
+        lost = slots.Flight(0.0, forced=False)
+        first = source.get_token()
+        source._slot.land(lost, TokenRequestRejected("late", status=401))
+        source.invalidate(first)
+        assert source.get_token().token == "second"
+        assert source._slot.paused_until == 0.0
+
+
+def test_dropped_identities_leave_nothing_but_a_bounded_cache() -> None:
+    with TokenEndpoint(token()) as endpoint:
+        cache = MemoryTokenCache(maxsize=10)
+        gc.collect()
+        before = len(slots._slots)
+        source = None
+        for number in range(1000):
+            source = endpoint.source(f"secret-{number}", cache=cache)
+            cache.set(source._slot.key, AccessToken("t", int(time.time()) + 99, 0, 0.0))
+        del source
+        gc.collect()
+        assert len(slots._slots) == before
+        assert len(cache._tokens) == 10

@@ -10,8 +10,6 @@ import pytest
 from support.scripted_imap import CLIENT_CLOSES, GREETING, LOGOUT, ScriptedImap, Step, capability
 
 from exo_imap_oauth import authenticate_xoauth2, open_mailbox
-from exo_imap_oauth._imap.replies import text_of
-from exo_imap_oauth._text import one_line
 from exo_imap_oauth.errors import ConnectionFailed
 
 USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
@@ -131,29 +129,3 @@ def test_a_plain_greeting_before_starttls_costs_next_to_nothing() -> None:
             ):
                 pass
         assert time.thread_time() - began < 1  # it was 200 s, with all threads frozen
-
-
-@pytest.mark.parametrize(
-    "repeated", ["command error: NO [b'", "command: X => ", "'", '"]', " ", "\x00", "Z"]
-)
-def test_a_servers_text_is_read_in_linear_time(repeated: str) -> None:
-    def cost(length: int) -> float:
-        text = (f"X command error: BAD [b'{repeated * (length // len(repeated))}']")[:length]
-        began = time.thread_time()
-        text_of(imaplib.IMAP4.error(text))
-        one_line(text)
-        return time.thread_time() - began
-
-    assert cost(1_000_000) < 1  # quadratic, the first of them took minutes
-
-
-def test_what_imaplib_puts_around_the_servers_words_is_taken_off() -> None:
-    for said, shown in {
-        "AUTHENTICATE command error: BAD [b'it says \"no\"']": 'BAD it says "no"',
-        'SELECT command error: NO [b"it\'s closed"]': "NO it's closed",
-        "command: LIST => Session invalidated - AccessTokenExpired": (
-            "Session invalidated - AccessTokenExpired"
-        ),
-        "anything else": "anything else",
-    }.items():
-        assert text_of(imaplib.IMAP4.error(said)) == shown
