@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from support.config import HOW_TO
 from support.dovecot import find_dovecot
 from support.servers import Servers, running_servers
 
@@ -31,6 +32,15 @@ def dovecot_binary() -> str:
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A cmsbs-conf folder with the how-to's block, filled in."""
+    folder = tmp_path / "cmsbs-conf"
+    folder.joinpath("conf.d").mkdir(parents=True)
+    folder.joinpath("cmsbs.properties").write_text(HOW_TO, encoding="latin-1")
+    return folder
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Access tokens and clouds: values that show much and leak nothing."""
+"""Access tokens: values that show much and leak nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from exo_imap_oauth import AccessToken, Cloud
+from exo_imap_oauth import AccessToken
 
 
 def jwt(payload: bytes) -> str:
@@ -53,9 +53,3 @@ def test_text_and_html_show_times_and_claims_but_not_the_token() -> None:
 
 def test_tokens_are_compared_by_identity_so_that_no_diff_shows_one() -> None:
     assert access_token("same") != access_token("same")
-
-
-@pytest.mark.parametrize("cloud", Cloud)
-def test_clouds_are_consistent(cloud: Cloud) -> None:
-    assert cloud.authority.startswith("https://login.")
-    assert cloud.scope == f"https://{cloud.imap_host}/.default"

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from test_config import HOW_TO, IMAP, SECRET
+from support.config import HOW_TO, IMAP, SECRET
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth.config import Setting

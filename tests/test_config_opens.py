@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_config import CLIENT, SECRET, TENANT, URI
+from support.config import CLIENT, SECRET, TENANT, URI
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth._cmsbs.keys import KEYS

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
+import pickle
 import shutil
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.config import TENANT, URI, by_hand
 
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.errors import (
@@ -18,18 +21,9 @@ from exo_imap_oauth.errors import (
     InsecureConnectionError,
     TokenRequestRejected,
 )
-from exo_imap_oauth.testing import ready_exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from exo_imap_oauth.testing import ReadyExchange
-
-
-@pytest.fixture
-def exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange() as exchange:
-        yield exchange
 
 
 @pytest.fixture
@@ -151,6 +145,7 @@ def test_without_debug_nothing_is_logged_at_info(
 
 # ---- several inboxes -------------------------------------------------------------------------
 
+
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "cmsbs-conf"
 
 
@@ -206,3 +201,41 @@ def test_the_example_configuration_lacks_only_its_secrets() -> None:
         "cmsbs.mail.imap.oauth2.clientSecret$file",
         "cmsbs.bouncelistener.support.oauth2.clientSecret$file",
     ]
+
+
+# ---- by hand ---------------------------------------------------------------------------------
+
+
+def test_an_inbox_can_be_written_by_hand() -> None:
+    inbox = by_hand()
+    assert (inbox.host, inbox.port, inbox.tls) == ("outlook.office365.com", 993, "implicit")
+    assert inbox.scope == "https://outlook.office365.com/.default"
+    assert inbox.tenant_id == TENANT
+    assert dataclasses.replace(inbox, folder="Orders").folder == "Orders"
+    assert pickle.loads(pickle.dumps(inbox)) == copy.deepcopy(inbox) == inbox
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("user", "", "user is empty"),
+        ("user", "a@b.example\x01auth=Bearer x", "control character"),
+        ("token_uri", URI.replace("https", "http"), "must be an https URL"),
+        ("token_uri", "login.microsoftonline.com", "must be an https URL"),
+        ("token_uri", "https://[login/", "Invalid IPv6 URL"),
+        ("client_id", " ", "client_id holds ' '"),
+        ("client_secret", "", "client secret is empty"),
+        ("scope", "x\r\n", "scope holds"),
+        ("port", 0, "port must be"),
+        ("port", 65536, "port must be"),
+        ("folder", "IN\nBOX", "folder .* control character"),
+        ("tls", "ssl", "neither 'implicit'"),
+    ],
+)
+def test_what_can_never_work_is_a_value_error_at_opening(
+    field: str, value: object, why: str
+) -> None:
+    inbox = by_hand(**{field: value})
+    with pytest.raises(ValueError, match=why) as caught:
+        inbox.open()
+    assert not isinstance(caught.value, ConfigError)
