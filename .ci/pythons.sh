@@ -13,13 +13,20 @@ find_python() {
   return 1
 }
 
-# The whole suite in a new venv; further arguments are pip's.
-test_on() { # PYTHON VENV [PIP ARGUMENTS]
+# A new venv with the package and its tools; further arguments are pip's.
+make_venv() { # PYTHON VENV [PIP ARGUMENTS]
   local python=$1 venv=$2
   shift 2
   "$python" -m venv --clear "$venv"
   "$venv/bin/pip" install -qq -e '.[dev]' "$@"
-  "$venv/bin/python" -m pytest -q -n auto
+}
+
+# The whole suite, and how much of the package it runs: lines and branches.
+test_with_coverage() { # VENV
+  "$1/bin/coverage" erase
+  "$1/bin/coverage" run -m pytest -q -n auto
+  "$1/bin/coverage" combine -q
+  "$1/bin/coverage" report # fails below the share in pyproject.toml
 }
 
 # The lower bounds of pyproject.toml as exact versions.

@@ -59,7 +59,7 @@ def test_the_readme_gives_two_commands_and_ci_runs_them() -> None:
     commands = re.findall(r"^\$ (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(commands) == 2
     assert "docs/examples/read_inbox.py" in commands[0]
-    assert "-m pytest" in commands[1]
+    assert "pytest -n auto" in commands[1]
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
