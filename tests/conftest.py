@@ -79,6 +79,16 @@ def longest_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries one after the other, in place of pauses of random length."""
+
+    def shortest(low: float, _: float) -> float:
+        return low
+
+    monkeypatch.setattr("random.uniform", shortest)
+
+
+@pytest.fixture
 def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
     """The same, in the default trust, and tokens are cached for this test alone."""
     with ExchangePool(tmp_path) as pool, pool.factory() as factory:

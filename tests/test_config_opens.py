@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.config import CLIENT, SECRET, TENANT, URI
+from support.examples import EXAMPLES
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth._cmsbs.keys import KEYS
@@ -20,7 +20,6 @@ from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
 if TYPE_CHECKING:
     from pathlib import Path
 
-EXAMPLES = int(os.environ.get("EXO_HYPOTHESIS_EXAMPLES", "300"))
 AT_MICROSOFT = {
     "server": "outlook.office365.com",
     "port": "993",

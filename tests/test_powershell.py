@@ -10,6 +10,7 @@ import pytest
 import tree_sitter_powershell
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.examples import EXAMPLES
 from tree_sitter import Language, Parser
 
 from exo_imap_oauth.powershell import exchange_setup_script, is_guid, quote
@@ -210,7 +211,7 @@ hostile_values = st.fixed_dictionaries(
 ACCEPTED = ["$(Get-Date)", "`$x", "a'b", "'; Get-Date; '", '"$env:PATH"', "# no comment", "@'", "%"]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(hostile_values)
 @example({"display_name": "' -WhatIf; Remove-Mailbox 'x"})
 @example({"mailboxes": ["'$`{x}'@contoso.example", "''@contoso.example"]})
@@ -256,7 +257,7 @@ def test_each_double_quote_of_powershell_means_nothing_in_single_quotes(characte
     )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(st.text(HOSTILE) | st.text())
 def test_any_value_is_refused_or_quoted_as_exactly_one_literal(value: str) -> None:
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import json
-import os
 import pickle
 import re
 import time
@@ -17,6 +16,7 @@ import javaproperties
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import EXAMPLES
 
 from exo_imap_oauth.errors import PropertiesError
 from exo_imap_oauth.properties import Property, parse, read_entries
@@ -90,8 +90,6 @@ def test_corners_that_the_jdk_was_asked_about(text: str, expected: dict[str, str
 
 
 # ---- javaproperties --------------------------------------------------------------------------
-
-EXAMPLES = int(os.environ.get("EXO_HYPOTHESIS_EXAMPLES", "1000"))
 
 
 def has_an_entry_that_begins_with_a_lone_backslash(text: str) -> bool:

@@ -60,6 +60,7 @@ def test_a_temporary_refusal_is_retryable() -> None:
 # ---- what may heal ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     "failure",
     [
@@ -143,6 +144,7 @@ def test_a_retry_after_of_zero_is_no_invitation_to_spin() -> None:
     assert len(endpoint.forms) < 20
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("value", ["9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "soon"])
 def test_a_retry_after_that_makes_no_sense_is_ignored(value: str) -> None:
     with TokenEndpoint(http(503, Retry_After=value), token("healed")) as endpoint:

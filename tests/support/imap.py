@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import imaplib
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,10 @@ def opened(exchange: LoopbackExchange, token: Any, user: str = USER, **options: 
 
 def connected(server: Any) -> imaplib.IMAP4_SSL:
     """A bare connection of imaplib that trusts the server."""
-    return imaplib.IMAP4_SSL(server.host, server.port, ssl_context=server.ssl_context)
+    imap = imaplib.IMAP4_SSL(server.host, server.port, ssl_context=server.ssl_context)
+    # Else a command in two parts waits 40 ms, until the server acknowledges the first.
+    imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return imap
 
 
 def opened_scripted(server: ScriptedImap, token: Any = TOKEN, **options: Any) -> Any:
