@@ -10,8 +10,6 @@ import threading
 from pathlib import Path
 from typing import Self
 
-import trustme
-
 from .behaviour import HOST, Behaviour, Counts
 from .server_process import run
 
@@ -37,27 +35,22 @@ class Endpoint:
 
 
 class TokenServer:
-    """The process; a context manager. It makes a CA that this process and its children trust."""
+    """The process; a context manager. This process and its children trust its CA meanwhile."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
-        authority = trustme.CA()
-        authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(folder / "good.pem")
-        stranger = trustme.CA().issue_cert(HOST)
-        stranger.private_key_and_cert_chain_pem.write_to_path(folder / "bad.pem")
-        self.bundle = str(folder / "ca.pem")
-        authority.cert_pem.write_to_path(self.bundle)
-        os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"] = self.bundle
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # peers keep connections open
         spawn = multiprocessing.get_context("spawn")
         self._pipe, theirs = spawn.Pipe()
         self._lock = threading.Lock()
-        self._process = spawn.Process(target=run, args=(theirs, str(folder)), daemon=True)
+        self._process = spawn.Process(target=run, args=(theirs,), daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
+        bundle = Path(self._folder.name, "ca.pem")
+        bundle.write_bytes(self._pipe.recv())
+        os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"] = str(bundle)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,9 @@
-"""The token endpoint's process: listeners, a thread for each connection, and its answers."""
+"""The token endpoint's process: listeners, a thread for each connection, and its answers.
+
+Of the loopback Exchange it takes the certificates alone. The rest is bare, so that the contenders
+are measured and not the server: there one thread serves all connections, in which 64 callers at
+once would queue, and each token is signed.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +13,33 @@ import json
 import random
 import select
 import socket
-import ssl
 import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth.testing._certificates import Certificates
+from exo_imap_oauth.testing._faults import Faults
+
 from .behaviour import ERRORS, HOST, JSON, Behaviour, Counts
 
 if TYPE_CHECKING:
+    import ssl
     from multiprocessing.connection import Connection
 
 _NO_LINGER = struct.pack("ii", 1, 0)  # close() then sends RST
 
 
-def run(pipe: Connection[Any, Any], folder: str) -> None:
-    """Do what is asked through the pipe, until its other end is closed."""
-    good, bad = _context(f"{folder}/good.pem"), _context(f"{folder}/bad.pem")
+def run(pipe: Connection[Any, Any]) -> None:
+    """Tell the CA, then do what is asked through the pipe, until its other end is closed."""
+    certificates, of_a_stranger = Certificates(Faults()), Certificates(Faults())
+    pipe.send(certificates.ca_pem)
     ports: dict[int, _Port] = {}
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             command, *arguments = pipe.recv()
             if command == "open":
-                port = _Port(good, bad, *arguments)
+                port = _Port(certificates.server, of_a_stranger.server, *arguments)
                 ports[port.number] = port
                 pipe.send(port.number)
             elif command == "behave":
@@ -38,12 +47,6 @@ def run(pipe: Connection[Any, Any], folder: str) -> None:
                 pipe.send(None)
             else:
                 pipe.send(ports[arguments[0]].counts)
-
-
-def _context(path: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
 
 
 class _Port:
