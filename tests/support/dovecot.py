@@ -257,7 +257,9 @@ class Dovecot:
         process = self._process
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)
+        # To all of its session: the master, told alone, gives its log process a second to end.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=_STOP_LIMIT)
         except subprocess.TimeoutExpired:
