@@ -137,6 +137,8 @@ class ScriptedImap:
             scripts = iter(enumerate(self._scripts, 1))
             while self._readable(self._listener):
                 connection, _ = self._listener.accept()
+                # Else the greeting waits 40 ms, until the client acknowledges the handshake.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with connection:
                     number, script = next(scripts, (0, None))
                     if script is None:
