@@ -205,8 +205,10 @@ class _BoundedConnection(HTTPSConnection):
 
     @override
     def connect(self) -> None:
-        super().connect()
-        check_trust(self._context)  # it may have changed during the handshake
+        try:
+            super().connect()
+        finally:
+            check_trust(self._context)  # it may have changed during the handshake
         if self._deadline.left <= 0:  # nobody waits any more, so no secret is sent
             raise NewConnectionError(self, "connected too late")
 
