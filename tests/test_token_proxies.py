@@ -161,6 +161,14 @@ def test_whoever_drips_is_cut_and_leaves_neither_thread_nor_socket(
     assert open_sockets() == sockets
 
 
+def test_the_watchdog_is_gone_when_the_exchange_is_over() -> None:
+    with TokenEndpoint(token()) as endpoint:
+        request = endpoint.source()._request
+        for _ in range(10):
+            request_token(request)
+            assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+
+
 def test_a_name_service_that_hangs_holds_its_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     real = socket.getaddrinfo
@@ -269,6 +277,19 @@ def test_a_proxy_that_says_its_password_is_not_quoted(
     assert "(hidden)" in said
     assert not shows(said, PASSWORD)
     assert echo not in said
+
+
+@pytest.mark.usefixtures("one_try")
+def test_a_short_password_is_found_in_what_the_proxy_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = base64.b64encode(b"me:pw-7").decode()
+    with serving(answering(f"HTTP/1.1 407 {sent} or pw-7\r\n\r\n".encode())) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:pw-7@{HOST}:{port}")
+        said = heard()
+    assert "407 (hidden) or (hidden)" in said
+    assert sent not in said
+    assert "pw-7" not in said
 
 
 @pytest.mark.usefixtures("one_try")

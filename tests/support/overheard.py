@@ -28,6 +28,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "HTML by number": lambda s: "".join(f"&#{ord(c)};" for c in s),
     "JSON": lambda s: json.dumps(s)[1:-1],
     "every character of JSON": lambda s: "".join(f"\\u{ord(c):04x}" for c in s),
+    "every byte of a repr": lambda s: "".join(f"\\x{octet:02x}" for octet in s.encode()),
     "base64": lambda s: base64.b64encode(s.encode()).decode(),
     "base64 amid others": lambda s: base64.urlsafe_b64encode(f"u:{s}!".encode()).decode(),
 }
