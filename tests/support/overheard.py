@@ -104,8 +104,8 @@ def _readings(text: str) -> list[str]:
     readings.append(re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text))
     readings += [re.sub(r"\\(.)", r"\1", reading) for reading in list(readings)]
     for run in re.findall(r"[A-Za-z0-9+/_\-]{20,}", text):
-        run = run.replace("-", "+").replace("_", "/")
+        standard = run.replace("-", "+").replace("_", "/")
         for start in range(4):
-            whole = run[start : start + (len(run) - start) // 4 * 4]
+            whole = standard[start : start + (len(run) - start) // 4 * 4]
             readings.append(base64.b64decode(whole).decode("latin-1"))
     return readings
