@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +23,7 @@ from support.checkup import (
 from exo_imap_oauth import _token_checks as checks
 from exo_imap_oauth.checkup import check_setup
 from exo_imap_oauth.clouds import Cloud, cloud_of_host
+from exo_imap_oauth.credentials import ClientSecret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,9 +189,9 @@ def test_the_secret_of_another_source_is_hidden_too(
     app = exchange.register_app("other")
     secret = exchange.add_client_secret(app)
     source = inbox_for(exchange, secret).token_source(ssl_context=exchange.ssl_context)
-    inbox = inbox_of(exchange, folder=f"kept as {secret.value}", client_secret="")
+    inbox = inbox_of(exchange, host=f"{secret.value}.example", tls="none", client_secret="")
     report = check_setup(inbox, token_source=source, ssl_context=exchange.ssl_context)
-    assert len(report.checks) == 13
+    assert "(hidden)" in check(report, "config").detail
     assert secret.value not in everything(report)
     assert secret.value not in caplog.text
 
@@ -228,6 +229,18 @@ def test_a_certificate_that_ends_within_thirty_days_is_a_warning(
     assert expected in finding.detail
     assert "Certificates & secrets" in finding.detail
     assert checks.certificate(None) is None
+
+
+def test_the_certificate_of_a_source_is_looked_at(exchange: ReadyExchange) -> None:
+    class Ending(ClientSecret):
+        expires_on = time.time() + 5.2 * 86_400
+
+    source = inbox_of(exchange).token_source(ssl_context=exchange.ssl_context)
+    source._request = replace(source._request, credential=Ending(exchange.secret.value))
+    report = check_setup(inbox_of(exchange), token_source=source, ssl_context=exchange.ssl_context)
+    assert report.ok
+    assert check(report, "config").status == "warning"
+    assert "the client certificate ends in 5 days" in check(report, "config").detail
 
 
 # ---- clouds ----------------------------------------------------------------------------------
