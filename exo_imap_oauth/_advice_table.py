@@ -146,7 +146,7 @@ TABLE: Final = (
         commands=(
             _CONNECT,
             "Get-Mailbox -Identity {mailbox}",
-            "Get-ServicePrincipal -Identity {client_id} | Format-List AppId, ObjectId",
+            "Get-ServicePrincipal -Identity {client_id} | Format-List 'AppId', 'ObjectId'",
             "Remove-ServicePrincipal -Identity {client_id}  # only if another ObjectId is shown",
             _REGISTER,
             _GRANT,

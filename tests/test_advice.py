@@ -375,7 +375,7 @@ def test_a_good_token_refused_means_exchange_was_not_told_of_the_application() -
     assert advice.commands == (
         f"Connect-ExchangeOnline -Organization '{TENANT}'",
         f"Get-Mailbox -Identity '{MAILBOX}'",
-        f"Get-ServicePrincipal -Identity '{CLIENT}' | Format-List AppId, ObjectId",
+        f"Get-ServicePrincipal -Identity '{CLIENT}' | Format-List 'AppId', 'ObjectId'",
         f"Remove-ServicePrincipal -Identity '{CLIENT}'  # only if another ObjectId is shown",
         f"New-ServicePrincipal -AppId '{CLIENT}' -ObjectId '{OBJECT}'",
         GRANT,
