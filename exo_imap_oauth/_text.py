@@ -67,6 +67,15 @@ def quotable(text: str, secrets: Iterable[str] = ()) -> str:
     return one_line(_TOKEN_LIKE.sub(_blank, hide(text, secrets)))
 
 
+def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """The class of an error and, as far as it is :func:`quotable`, its text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        text = ""
+    return quotable(f"{type(error).__name__}: {text}", secrets)
+
+
 def _blank(run: re.Match[str]) -> str:
     looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
     return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]

@@ -22,7 +22,7 @@ from exo_imap_oauth._imap.mailbox import folder_argument, select
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
-from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line, printable, quotable
+from exo_imap_oauth._text import check_seconds, described, hide, is_guid, one_line, printable
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
@@ -169,7 +169,7 @@ class _Checkup:
             advice = error.advice and explain(error.advice.id, **self.known)
             return Finding("failed", str(error.args[0]), advice)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong belongs in the report
-            return Finding("failed", quotable(f"{type(error).__name__}: {error}", self.secrets))
+            return Finding("failed", described(error, self.secrets))
 
     # ---- the token ---------------------------------------------------------------------------
 
@@ -237,8 +237,10 @@ class _Checkup:
         except ExoImapOAuthError:
             raise
         except Exception as error:  # noqa: BLE001 - a foreign credential raises its own
-            text = quotable(f"{type(error).__name__}: {error}", self.secrets)
-            return Finding("failed", text, advise(str(error), stage="token", **self.known))
+            advice = None
+            with contextlib.suppress(Exception):  # its text may fail as well
+                advice = advise(str(error), stage="token", **self.known)
+            return Finding("failed", described(error, self.secrets), advice)
         self.bearer = Bearer(self.inbox.user, token, None)
         self.bearer.obtain()
         self.secrets |= {*self.bearer.secrets()}

@@ -19,6 +19,7 @@ from support.checkup import (
     inbox_of,
     statuses,
 )
+from typing_extensions import override
 
 from exo_imap_oauth import _token_checks as checks
 from exo_imap_oauth.checkup import check_setup
@@ -145,6 +146,21 @@ def test_the_error_of_a_credential_keeps_its_name_and_gets_the_advice_of_its_tex
         assert jwt not in text
         assert "\x1b" not in text
         assert "\u202e" not in text
+
+
+def test_an_error_without_a_text_is_a_finding_too(exchange: ReadyExchange) -> None:
+    class WordlessError(Exception):
+        @override
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def refuse() -> Issued:
+        raise WordlessError
+
+    report = check_setup(
+        inbox_of(exchange), token_source=Credential(refuse), ssl_context=exchange.ssl_context
+    )
+    assert check(report, "token").detail.startswith("WordlessError:")
 
 
 @pytest.mark.parametrize(
