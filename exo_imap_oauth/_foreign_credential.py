@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from exo_imap_oauth.access_token import AccessToken
 
@@ -28,7 +28,7 @@ def require_get_token(credential: object) -> Callable[..., Any]:
         raise TypeError(f"token_source must have a method get_token, which {kind} has not")
     if inspect.iscoroutinefunction(get_token):
         raise TypeError(_ASYNC.format(kind=kind))
-    return get_token
+    return cast("Callable[..., Any]", get_token)
 
 
 def issued_by(credential: object, scope: str) -> AccessToken:

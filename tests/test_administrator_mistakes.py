@@ -15,9 +15,13 @@ from exo_imap_oauth.errors import ConfigError, ExoImapOAuthError
 from exo_imap_oauth.testing import LoopbackExchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from exo_imap_oauth.inbox import InboxConfig
+
+
+def as_it_is(done: Setup) -> InboxConfig:
+    return done.inbox
 
 
 class Case(NamedTuple):
@@ -29,11 +33,15 @@ class Case(NamedTuple):
     name: str
     mistakes: str  # those of support.checkup, separated by commas
     must_say: tuple[str, ...]
-    change: Callable[[Setup], InboxConfig] = lambda done: done.inbox
+    change: Callable[[Setup], InboxConfig] = as_it_is
 
 
 def changed(**fields: str) -> Callable[[Setup], InboxConfig]:
     return lambda done: replace(done.inbox, **fields)  # type: ignore[arg-type] # one is a Literal
+
+
+def of_no_tenant(done: Setup) -> InboxConfig:
+    return replace(done.inbox, token_uri=done.exchange.token_uri("common"))
 
 
 COMPARE = (
@@ -72,12 +80,12 @@ CASES = [
     Case("the same at the token endpoint", "endpoint certificate", ("SSL_CERT_FILE",)),
     Case("no TLS", "tls", ('tls="implicit"', "ssl = true")),
     Case("no tenant in the token URI", "", ("Directory (tenant) ID",),
-         lambda done: replace(done.inbox, token_uri=done.exchange.token_uri("common"))),
+         of_no_tenant),
 ]  # fmt: skip
 
 
 @contextlib.contextmanager
-def broken(case: Case) -> Iterator[Setup]:
+def broken(case: Case) -> Generator[Setup]:
     with LoopbackExchange() as exchange, contextlib.ExitStack() as stack:
         done = set_up(exchange, stack, set(filter(None, case.mistakes.split(", "))))
         yield done

@@ -38,6 +38,6 @@ def test_dir_and_help_show_every_error() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
     assert set(errors.__all__) <= set(listed)
-    shown = pydoc.render_doc(errors, renderer=pydoc.plaintext)
+    shown = pydoc.plain(pydoc.render_doc(errors))
     for name in errors.__all__:
         assert re.search(rf"^    class {name}\(", shown, re.MULTILINE), name

@@ -44,7 +44,7 @@ def test_the_cloud_is_worldwide_unless_another_is_named() -> None:
 
 def test_a_name_is_not_a_cloud() -> None:
     with pytest.raises(TypeError, match="cloud must be a Cloud, not str"):
-        exchange_setup_script(**VALUES, cloud="CHINA")
+        exchange_setup_script(**VALUES, cloud="CHINA")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # the point
 
 
 @pytest.mark.parametrize("advice_id", ADVICE_IDS)
