@@ -16,6 +16,7 @@ from urllib.parse import quote_plus, urljoin
 
 from exo_imap_oauth import _token_checks as _checks
 from exo_imap_oauth._foreign_credential import issued_by, require_get_token
+from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
 from exo_imap_oauth._imap.mailbox import folder_argument, select
@@ -32,7 +33,6 @@ from exo_imap_oauth.errors import (
     ExoImapOAuthError,
     TokenError,
 )
-from exo_imap_oauth.imap import authenticate_xoauth2
 from exo_imap_oauth.token_source import TokenSource
 from exo_imap_oauth.xoauth2 import check_user
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth.access_token import AccessToken
+    from exo_imap_oauth.advice import Advice
     from exo_imap_oauth.imap import SupportsGetToken
     from exo_imap_oauth.inbox import InboxConfig
 
@@ -99,7 +100,7 @@ def check_setup(
     object_id = (enterprise_object_id or "").strip()
     checkup = _Checkup(inbox, token_source, object_id, ssl_context, timeout)
     try:
-        return SetupReport(one_line(inbox.user), tuple(checkup.run()))
+        return SetupReport(one_line(str(inbox.user)), tuple(checkup.run()))
     except BaseException:
         checkup.hang_up()
         raise
@@ -162,14 +163,17 @@ class _Checkup:
         """Make one check; its error is a finding, with the user's own values in the advice."""
         try:
             return check(self)
-        except AuthenticationRefused as error:
-            advice = error.advice and self._issued.refusal(*self._issued.telling)
-            return Finding("failed", str(error.args[0]), advice)
         except ExoImapOAuthError as error:
-            advice = error.advice and explain(error.advice.id, **self.known)
-            return Finding("failed", str(error.args[0]), advice)
+            return Finding("failed", str(error.args[0]), self._advice_of(error))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong belongs in the report
             return Finding("failed", described(error, self.secrets))
+
+    def _advice_of(self, error: ExoImapOAuthError) -> Advice | None:
+        if error.advice is None:
+            return None
+        if isinstance(error, AuthenticationRefused) and self.issued is not None:
+            return self.issued.refusal(*self.issued.telling)
+        return explain(error.advice.id, **self.known)
 
     # ---- the token ---------------------------------------------------------------------------
 
@@ -177,6 +181,7 @@ class _Checkup:
         inbox = self.inbox
         if problem := check_user(inbox.user):
             raise ValueError(problem)
+        self._keep_secret(inbox.client_secret)
         values = {name: getattr(inbox, name) for name in ("client_id", "token_uri", "scope")}
         values |= {"tenant_id": inbox.tenant_id, "mailbox": inbox.user}
         self.known = {name: value for name, value in values.items() if isinstance(value, str)}
@@ -189,7 +194,10 @@ class _Checkup:
             finding = _checks.two_clouds(token_uri=inbox.token_uri, host=inbox.host)
             return finding or Finding("passed", f"{where}, {type(source).__name__}")
         request = self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
-        self._keep_secret(getattr(request.credential, "_secret", None))
+        secret = getattr(request.credential, "_secret", None)
+        self._keep_secret(secret)
+        if isinstance(secret, str) and is_guid(secret):
+            self.known["client_secret_format"] = "guid"
         return (
             _checks.two_clouds(token_uri=request.token_uri, host=inbox.host)
             or _checks.certificate(getattr(request.credential, "expires_on", None))
@@ -198,7 +206,6 @@ class _Checkup:
 
     def _own_source(self) -> TokenSource:
         inbox = self.inbox
-        self._keep_secret(inbox.client_secret)
         if not any(getattr(inbox, name, None) for name in _CREDENTIALS):
             raise ExoImapOAuthError(
                 "there is no credential: give the inbox a client_secret, a certificate or an"
@@ -210,8 +217,6 @@ class _Checkup:
         """Keep a secret out of the report; one that a callable gives never gets here."""
         if isinstance(secret, str) and secret:
             self.secrets |= {secret, quote_plus(secret)}
-            if is_guid(secret):
-                self.known["client_secret_format"] = "guid"
 
     def token_endpoint(self) -> Finding:
         if self.request is None:
@@ -272,23 +277,11 @@ class _Checkup:
             raise token
         return token
 
-    def tenant(self) -> Finding:
-        return _checks.tenant(self._issued, self.inbox.tenant_id)
-
-    def application(self) -> Finding:
-        return _checks.application(self._issued, self.inbox.client_id)
-
-    def same_object(self) -> Finding:
-        return _checks.same_object(self._issued)
-
     def audience(self) -> Finding:
         own = self.request  # what was asked, where that is known
         token_uri = own.token_uri if own else self.inbox.token_uri
         scope = own.scope if own else self.inbox.scope
-        return _checks.audience(self._issued, token_uri, scope)
-
-    def role(self) -> Finding:
-        return _checks.role(self._issued)
+        return _checks.audience(self.told(), token_uri, scope)
 
     def lifetime(self) -> Finding:
         token = self.token
@@ -296,8 +289,7 @@ class _Checkup:
         expires_on = exp if isinstance(exp, (int, float)) else token and token.expires_on
         return _checks.lifetime(expires_on or None, self.clock_lag, issued=token is not None)
 
-    @property
-    def _issued(self) -> Issued:
+    def told(self) -> Issued:
         assert self.issued is not None  # by the needs of those who ask
         return self.issued
 
@@ -323,12 +315,12 @@ class _Checkup:
         return Finding("failed", one_line(f"AUTH=XOAUTH2 is not offered, but {' '.join(offered)}"))
 
     def authenticate(self) -> Finding:
-        user, token, imap = self.inbox.user, self.token, self.imap
-        assert token is not None and imap is not None  # noqa: PT018 - by its needs
+        user, bearer, imap = self.inbox.user, self.bearer, self.imap
+        assert bearer is not None and imap is not None  # noqa: PT018 - by its needs
         self._within(
             f"login of {user}",
             "connection-closed",
-            lambda: authenticate_xoauth2(imap, user, token, verify_mailbox=False),
+            lambda: log_in(imap, bearer),  # what the OK says is kept for the mailbox
         )
         return Finding("passed", f"logged in as {user}{self.took}")
 
@@ -384,11 +376,16 @@ _STEPS: Final = (
     _Step("config", "Configuration", (), _Checkup.config),
     _Step("token-endpoint", "Token endpoint", ("config",), _Checkup.token_endpoint),
     _Step("token", "Token", ("token-endpoint",), _Checkup.access_token),
-    _Step("tenant", "Tenant", ("token",), _Checkup.tenant),
-    _Step("application", "Application", ("token",), _Checkup.application),
-    _Step("object-id", "Object ID", ("token",), _Checkup.same_object),
+    _Step("tenant", "Tenant", ("token",), lambda it: _checks.tenant(it.told(), it.inbox.tenant_id)),
+    _Step(
+        "application",
+        "Application",
+        ("token",),
+        lambda it: _checks.application(it.told(), it.inbox.client_id),
+    ),
+    _Step("object-id", "Object ID", ("token",), lambda it: _checks.same_object(it.told())),
     _Step("audience", "Audience", ("token",), _Checkup.audience),
-    _Step("role", "Role", ("audience",), _Checkup.role),
+    _Step("role", "Role", ("audience",), lambda it: _checks.role(it.told())),
     _Step("lifetime", "Lifetime", ("token-endpoint",), _Checkup.lifetime),
     _Step("imap-endpoint", "IMAP endpoint", (), _Checkup.imap_endpoint),
     _Step("mechanism", "Mechanism", ("imap-endpoint",), _Checkup.mechanism),
