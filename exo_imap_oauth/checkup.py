@@ -30,6 +30,7 @@ from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import advise, explain
 from exo_imap_oauth.errors import (
     AuthenticationRefused,
+    ConfigError,
     ExoImapOAuthError,
     TokenError,
 )
@@ -164,7 +165,9 @@ class _Checkup:
         try:
             return check(self)
         except ExoImapOAuthError as error:
-            return Finding("failed", str(error.args[0]), self._advice_of(error))
+            # A ConfigError has its problems behind the first line; others have advice there.
+            text = str(error) if isinstance(error, ConfigError) else str(error.args[0])
+            return Finding("failed", text, self._advice_of(error))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong belongs in the report
             return Finding("failed", described(error, self.secrets))
 

@@ -25,6 +25,7 @@ from exo_imap_oauth import _token_checks as checks
 from exo_imap_oauth.checkup import check_setup
 from exo_imap_oauth.clouds import Cloud, cloud_of_host
 from exo_imap_oauth.credentials import ClientSecret
+from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,18 @@ def test_the_error_of_a_credential_keeps_its_name_and_gets_the_advice_of_its_tex
         assert jwt not in text
         assert "\x1b" not in text
         assert "\u202e" not in text
+
+
+def test_the_problems_of_a_configuration_stand_in_the_report(exchange: ReadyExchange) -> None:
+    def refuse() -> Issued:
+        problem = ConfigProblem("client_id", "environment", 0, "is not a GUID.", "Copy it again.")
+        raise ConfigError("one problem", problems=[problem])
+
+    report = check_setup(
+        inbox_of(exchange), token_source=Credential(refuse), ssl_context=exchange.ssl_context
+    )
+    expected = "one problem environment: client_id: is not a GUID. Copy it again."
+    assert check(report, "token").detail == expected
 
 
 def test_an_error_without_a_text_is_a_finding_too(exchange: ReadyExchange) -> None:
