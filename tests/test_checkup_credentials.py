@@ -90,6 +90,35 @@ def test_a_credential_by_its_shape_gets_thirteen_checks(exchange: ReadyExchange)
     assert token.token not in everything(report)
 
 
+def test_commands_hold_the_ids_of_the_credentials_own_application(
+    exchange: ReadyExchange,
+) -> None:
+    app = exchange.register_app("unknown to Exchange")
+    exchange.add_permission(app, "IMAP.AccessAsApp")
+    exchange.grant_admin_consent(app)
+    secret = exchange.add_client_secret(app)
+    source = inbox_for(exchange, secret).token_source(ssl_context=exchange.ssl_context)
+    report = check_setup(
+        inbox_of(exchange),
+        token_source=Credential(source.get_token),
+        ssl_context=exchange.ssl_context,
+    )
+    advice = check(report, "authenticate").advice
+    assert advice
+    expected = (
+        f"New-ServicePrincipal -AppId '{app.client_id}' -ObjectId '{app.enterprise_object_id}'"
+    )
+    assert expected in advice.commands
+
+
+def test_a_secret_that_is_an_id_is_said_to_be_one(exchange: ReadyExchange) -> None:
+    inbox = inbox_of(exchange, client_secret=NOBODY)
+    report = check_setup(inbox, ssl_context=exchange.ssl_context)
+    advice = check(report, "token").advice
+    assert advice
+    assert "has the form of an ID" in advice.cause
+
+
 def test_azures_own_credential_gets_thirteen_checks(
     exchange: ReadyExchange, tmp_path: Path
 ) -> None:
