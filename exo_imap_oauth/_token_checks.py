@@ -42,8 +42,10 @@ class Issued:
         telling: What of them :func:`~exo_imap_oauth.advice.advise` may use, as text.
         known: What fills the advice.
         object_id: The object ID that was given to compare with, or "".
-        tenant_id: What the token was asked for with, or is to be compared with; None where the
-            configuration does not say. So are client_id, token_uri and scope.
+        tenant_id: The configured one, to compare with; None where there is none.
+        client_id: The same.
+        token_uri: Where it was asked for; None if that is not known.
+        scope: What was asked for.
     """
 
     claims: Mapping[str, Any]
@@ -69,7 +71,8 @@ def tenant(token: Issued) -> Finding:
     """Whether the token is of the configured tenant."""
     expected = token.tenant_id
     if not expected or not is_guid(expected):
-        return Finding("skipped", f"the configuration has no tenant ID, but {expected or 'none'}")
+        instead = f", but {expected}" if expected else ""
+        return Finding("skipped", f"the configuration has no tenant ID{instead}")
     return _compared(token, "tid", expected)
 
 
@@ -88,10 +91,12 @@ def same_object(token: Issued) -> Finding:
     if not token.object_id:
         tells = f"; the token's oid is {one_line(oid)}, and {_COMPARE}" if oid else ""
         return Finding("skipped", f"no enterprise_object_id was given{tells}")
-    status, detail, _ = finding = _compared(token, "oid", token.object_id)
-    if status == "passed":
-        return Finding("passed", f"{detail}, as given; {_COMPARE}")
-    return finding if status == "skipped" else Finding(status, detail, token.refusal("oid"))
+    found = _compared(token, "oid", token.object_id)
+    if found.status == "passed":
+        return found._replace(detail=f"{found.detail}, as given; {_COMPARE}")
+    if found.status == "failed":
+        return found._replace(advice=token.refusal("oid"))
+    return found
 
 
 def _compared(token: Issued, name: str, expected: str) -> Finding:
