@@ -6,10 +6,20 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.advice import CLIENT, EXAMPLES, FAILURES, IDS, UNREACHABLE, Example, advice_id
+from support.advice import (
+    CLIENT,
+    EXAMPLES,
+    FAILURES,
+    IDS,
+    TENANT,
+    UNREACHABLE,
+    Example,
+    advice_id,
+)
 
 from exo_imap_oauth._advice_table import PAGES, TABLE
 from exo_imap_oauth.advice import ADVICE_IDS, explain
+from exo_imap_oauth.clouds import Cloud
 
 # ---- messages as people met them -------------------------------------------------------------
 
