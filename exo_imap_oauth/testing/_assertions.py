@@ -226,20 +226,32 @@ def _check_foreign_token(assertion: _Assertion, federated: Sequence[FederatedCre
         raise _no_match(700211, "issuer", issuer)
     of_subject = [one for one in of_issuer if one.subject == subject]
     if not of_subject:
-        if any(one.subject.lower() == subject.lower() for one in of_issuer):
+        raise _wrong_subject(subject, of_issuer)
+    matching = [one for one in of_subject if one.audience == audience]
+    if not matching:
+        raise _no_match(700212, "audience", audience)
+    _check_foreign_signature(assertion, matching)
+
+
+def _check_foreign_signature(
+    assertion: _Assertion, matching: Iterable[FederatedCredential]
+) -> None:
+    for credential in matching:
+        if any(assertion.is_signed_by(key) for key in credential.keys):
+            return
+    text = "Assertion failed signature validation. [Reason - The key was not found.]"
+    raise _refused(50013, text)
+
+
+def _wrong_subject(subject: str, of_issuer: Iterable[FederatedCredential]) -> Refused:
+    for one in of_issuer:
+        if one.subject.lower() == subject.lower():
             text = (
                 " The subject matches with case-insensitive comparison, but not with"
                 " case-sensitive comparison."
             )
-            raise _no_match(7002138, "subject", subject, text)
-        raise _no_match(700213, "subject", subject)
-    matching = [one for one in of_subject if one.audience == audience]
-    if not matching:
-        raise _no_match(700212, "audience", audience)
-    keys = [key for one in matching for key in one.keys]
-    if not any(assertion.is_signed_by(key) for key in keys):
-        text = "Assertion failed signature validation. [Reason - The key was not found.]"
-        raise _refused(50013, text)
+            return _no_match(7002138, "subject", subject, text)
+    return _no_match(700213, "subject", subject)
 
 
 def _no_match(code: int, what: str, value: str, more: str = "") -> Refused:

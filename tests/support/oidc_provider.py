@@ -18,9 +18,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import RSAAlgorithm
 
 from support import HOST, client_context, server_certificate
 
@@ -82,7 +82,7 @@ class OidcProvider:
     def __enter__(self) -> Self:
         """Start it, and wait until it listens."""
         leaf = server_certificate()
-        signing_key = jwt.algorithms.RSAAlgorithm.to_jwk(self._key, as_dict=True)
+        signing_key = RSAAlgorithm.to_jwk(self._key, as_dict=True)
         del signing_key["key_ops"]  # it must not be for signing alone
         settings = {
             "tenant_id": self.tenant_id,
@@ -132,7 +132,7 @@ class OidcProvider:
         if key is None:
             known |= {"client_secret": secret, "token_endpoint_auth_method": "client_secret_post"}
         else:
-            jwk = jwt.algorithms.RSAAlgorithm.to_jwk(key, as_dict=True)
+            jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
             known |= {
                 "token_endpoint_auth_method": "private_key_jwt",
                 "token_endpoint_auth_signing_alg": algorithm,
