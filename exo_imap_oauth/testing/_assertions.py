@@ -85,10 +85,12 @@ def check_assertion(
         Refused: It does not.
     """
     assertion = _decode(text)
-    if assertion.claims["iss"].startswith("https://"):
+    if not assertion.claims["iss"].startswith("https://"):
+        _check_own_assertion(assertion, app, token_uri, certificates, now)
+    elif federated:
         _check_foreign_token(assertion, federated)
     else:
-        _check_own_assertion(assertion, app, token_uri, certificates, now)
+        raise _not_federated(assertion.claims)
     _check_time(assertion, now)
 
 
@@ -211,16 +213,18 @@ def _us_time(seconds: float) -> str:
 # ---- with a foreign token --------------------------------------------------------------------
 
 
+def _not_federated(claims: Mapping[str, Any]) -> Refused:
+    text = (
+        "No matching federated identity record found for presented assertion. Assertion Issuer:"
+        f" '{claims['iss']}'. Assertion Subject: '{claims['sub']}'. Assertion Audience:"
+        f" '{claims['aud']}'. {_FEDERATION_PAGE}"
+    )
+    return Refused(400, "invalid_request", 70021, text)
+
+
 def _check_foreign_token(assertion: _Assertion, federated: Sequence[FederatedCredential]) -> None:
     claims = assertion.claims
     issuer, subject, audience = claims["iss"], claims["sub"], claims["aud"]
-    if not federated:
-        text = (
-            "No matching federated identity record found for presented assertion. Assertion"
-            f" Issuer: '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience:"
-            f" '{audience}'. {_FEDERATION_PAGE}"
-        )
-        raise Refused(400, "invalid_request", 70021, text)
     of_issuer = [one for one in federated if one.issuer == issuer]
     if not of_issuer:
         raise _no_match(700211, "issuer", issuer)
