@@ -9,11 +9,13 @@ It runs on Node.js 18 and newer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -172,18 +174,26 @@ def install() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "exo-imap-oauth"
     packages = cache / name
     if not packages.exists():
+        cache.mkdir(parents=True, exist_ok=True)
         # Under another name first: another worker may be at it, or this one may be killed.
-        partial = cache / f"{name}.{os.getpid()}"
-        shutil.copytree(_SOURCE, partial)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        run = subprocess.run(
-            command, cwd=partial, capture_output=True, text=True, timeout=_NPM_LIMIT, check=False
-        )
-        if run.returncode != 0:
-            shutil.rmtree(partial)
-            raise RuntimeError(f"{' '.join(command)} failed:\n{run.stderr[-2000:]}")
+        partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=cache))
         try:
-            partial.rename(packages)
-        except OSError:  # the other worker was faster
-            shutil.rmtree(partial)
+            shutil.copytree(_SOURCE, partial, dirs_exist_ok=True)
+            _fetch_packages(partial)
+            with contextlib.suppress(OSError):  # the other worker was faster
+                partial.rename(packages)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return packages
+
+
+def _fetch_packages(folder: Path) -> None:
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    try:
+        subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_NPM_LIMIT, check=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(str(error)) from None
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{error.stderr[-2000:]}") from None
