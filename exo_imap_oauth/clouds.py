@@ -66,6 +66,21 @@ def is_exchange_host(host: str) -> bool:
     return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
 
 
+def are_of_two_clouds(host: str, other: str) -> bool:
+    """Whether these are hosts of Entra or Exchange Online, and in different clouds."""
+    clouds = {_cloud_of(host), _cloud_of(other)} - {None}
+    return len(clouds) > 1
+
+
+def _cloud_of(host: str) -> Cloud | None:
+    """The cloud of a host; None for one that is not Microsoft's or may serve several clouds."""
+    host = host.casefold()
+    if not (is_entra_host(host) or is_exchange_host(host)) or host.startswith("login-us."):
+        return None
+    domain = host.rpartition(".")[2]
+    return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(domain, Cloud.WORLDWIDE)
+
+
 def is_exchange_audience(audience: str) -> bool:
     """Whether a token with this ``aud``, or for this resource, may be one for Exchange Online."""
     audience = audience.casefold().rstrip("/")

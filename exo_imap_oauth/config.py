@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
 from exo_imap_oauth._cmsbs.inboxes import read_inboxes
-from exo_imap_oauth._cmsbs.keys import PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414, TC001 - exported
 from exo_imap_oauth.inbox import InboxConfig as InboxConfig  # noqa: PLC0414 - exported
@@ -50,7 +50,7 @@ class CmsbsConfig(Mapping[str, InboxConfig]):
     @property
     def default(self) -> InboxConfig:
         """The primary inbox."""
-        return self[PRIMARY]
+        return self[keys.PRIMARY]
 
     @override
     def __getitem__(self, name: str) -> InboxConfig:
@@ -95,7 +95,9 @@ def load_config(
         del environ, layers, values_of  # tracebacks hold frames
         raise error
     inboxes = {name: _inbox(name, values) for name, values in values_of.items()}
-    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=layers.settings)
+    # What a typing mistake glued to a key may be a secret.
+    settings = {keys.shown(key): setting for key, setting in layers.settings.items()}
+    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=settings)
 
 
 def _inbox(name: str, values: Mapping[str, str]) -> InboxConfig:
@@ -107,7 +109,7 @@ def _inbox(name: str, values: Mapping[str, str]) -> InboxConfig:
         scope=values["scope"],
         host=values["host"],
         port=int(values["port"]),
-        tls="implicit" if values["tls"] == "true" else "starttls",
+        tls="implicit" if values["tls"] == "implicit" else "starttls",
         folder=values["folder"],
         debug=values["debug"] == "true",
         name=name,

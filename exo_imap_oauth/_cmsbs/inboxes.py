@@ -12,7 +12,7 @@ from exo_imap_oauth._cmsbs.keys import KEYS, PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers, unquoted
 from exo_imap_oauth._cmsbs.mistakes import CHECKS_OF, Written
 from exo_imap_oauth._cmsbs.spelling import Misspellings, Owners
-from exo_imap_oauth._inbox_rules import MAX_VALUE, PLACEHOLDER, is_error
+from exo_imap_oauth._inbox_rules import BLANKS, MAX_VALUE, PLACEHOLDER, is_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from exo_imap_oauth.errors import ConfigProblem
 
 _ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
-_BLANKS = " \t\f\r\n"
+# What ssl says, in the words of an InboxConfig; those are no words of this dialect.
+_TLS = {"true": "implicit", "tls": "starttls", "false": "none"}
+_TLS |= dict.fromkeys(_TLS.values(), "unknown")
 _NOT_READ_HERE = {
     "authenticationMethod": ("not-oauth2", "oauth2"),
     "protocol": ("not-imap", "imap"),
@@ -104,11 +106,13 @@ class _Reader:
                 if name == PRIMARY:
                     self._findings.add("listener-named-default", listing)
                 elif name not in first_settings:
-                    self._findings.add("listener-without-keys", listing, inbox=name)
+                    shown = keys.shown_name(name, listing.value)
+                    self._findings.add("listener-without-keys", listing, inbox=shown)
         listed = {PRIMARY, *self._listed}
         for name, setting in first_settings.items():
             if name not in listed:
-                self._findings.add("listener-not-listed", setting, inbox=name, key=keys.LISTENERS)
+                shown = keys.shown_name(name)
+                self._findings.add("listener-not-listed", setting, inbox=shown, key=keys.LISTENERS)
 
     def _draft(self, inbox: str, here: Setting) -> _Draft:
         draft = _Draft(inbox, here)
@@ -141,11 +145,12 @@ class _Reader:
         if text is None:
             return None
         setting = self._settings[key]
-        value = text if name == "oauth2.clientSecret" else text.strip(_BLANKS)
+        value = text if name == "oauth2.clientSecret" else text.strip(BLANKS)
         padded = value != unquoted(text)
         value = value[: MAX_VALUE + 1] or KEYS[name].default or ""
+        value = value.casefold() if name in _ONE_CASE else value
         return Written(
-            value.casefold() if name in _ONE_CASE else value,
+            _TLS.get(value, value) if name == "ssl" else value,
             others={},
             padded=padded,
             run_together=key in self._run_together,
