@@ -8,6 +8,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
+from exo_imap_oauth._text import looks_random
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,7 +17,6 @@ MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at mos
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
 _LONGEST_PATH = 200
-_LONG_PART = 12  # characters; names of capitals, small letters and digits are shorter
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
 # At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
 _PATH_OF_NAMES = re.compile(
@@ -79,7 +80,7 @@ def is_plain_path(text: str) -> bool:
     """Whether a text is a path and nothing else: no setting, nothing that looks random."""
     if len(text) > _LONGEST_PATH or not _PATH.fullmatch(text) or "cmsbs." in text.casefold():
         return False
-    return not any(_looks_random(part) for part in re.split(r"[/\\]", text))
+    return not any(looks_random(part) for part in re.split(r"[/\\]", text))
 
 
 def shown_path(path: str) -> str:
@@ -88,11 +89,6 @@ def shown_path(path: str) -> str:
     Somebody writes the secret itself where the path of its file belongs.
     """
     return f" {path}" if is_plain_path(path) and _PATH_OF_NAMES.fullmatch(path) else ""
-
-
-def _looks_random(part: str) -> bool:
-    kinds = ("[A-Z]", "[a-z]", "[0-9]")
-    return len(part) >= _LONG_PART and all(re.search(kind, part) for kind in kinds)
 
 
 def _open(path: str, flags: int) -> int:

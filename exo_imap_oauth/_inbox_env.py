@@ -121,8 +121,8 @@ class _Reader:
         return texts
 
     def _cloud(self) -> Cloud:
-        name = self._text("CLOUD")
-        cloud = _CLOUDS.get((name or "worldwide").strip(BLANKS).casefold())
+        name = (self._text("CLOUD") or "").strip(BLANKS)
+        cloud = _CLOUDS.get(name.casefold() or "worldwide")
         if cloud is None:
             names = ", ".join(_CLOUDS)
             self._add("CLOUD", f"is none of {names}.", "Write one of them, or leave it out.")
@@ -193,7 +193,9 @@ class _Reader:
         for name in self._variables:
             if name in known:
                 continue
-            near = difflib.get_close_matches(name[:_LONGEST_LOOKED_UP].upper(), known, n=1)
+            meant = name[:_LONGEST_LOOKED_UP].upper()
+            near = [each for each in sorted(known) if each.endswith(f"_{meant}")]
+            near += difflib.get_close_matches(meant, known, n=1)
             fix = f"Did you mean {self._prefix}{near[0]}?" if near else "Remove it, or correct it."
             self._add(name, "is not a variable that is read.", fix, fatal=False)
 

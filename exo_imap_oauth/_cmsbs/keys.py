@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from exo_imap_oauth._inbox_rules import BELONGS, ODD
-from exo_imap_oauth._text import one_line
+from exo_imap_oauth._text import looks_random, one_line
 
 PRIMARY = "default"  # as Universal Messenger's log calls the primary inbox
 PRIMARY_PREFIX = "cmsbs.mail.imap."
@@ -123,5 +123,5 @@ def shown_name(name: str, listing: str = "") -> str:
         name: What stands in the place of a name.
         listing: The list it is from; two lines that became one make names of a setting's parts.
     """
-    is_name = len(name) <= _LONGEST_NAME and not re.search("[=:]", name)
+    is_name = len(name) <= _LONGEST_NAME and not re.search("[=:]", name) and not looks_random(name)
     return one_line(name) if is_name and not _SETTING.search(listing) else "a name"
