@@ -77,16 +77,12 @@ class _Reader:
             for name, value in environ.items()
             if name.startswith(prefix)
         }
-        fields = {name: field for name, field in VARIABLES.items() if self._is_set(name)}
-        fields |= {name: field for name, field in FILES.items() if name in self._variables}
-        names = {field: self._as_set(name) for name, field in (VARIABLES | FILES).items()}
-        self._is_tenant_given = "TOKEN_URI" not in fields
-        if self._is_tenant_given:
-            names["token_uri"] = self._as_set("TENANT_ID")
-        if self._is_set("TENANT_ID"):
-            fields["TENANT_ID"] = "token_uri"
-        self._set_fields = set(fields.values())
-        belongs = {"token_uri": TENANT_BELONGS} if self._is_tenant_given else {}
+        tenant = {} if self._is_set("TOKEN_URI") else {"TENANT_ID": "token_uri"}
+        fields = VARIABLES | FILES | tenant
+        self._is_tenant_given = bool(tenant)
+        self._set_fields = {fields[name] for name in fields if self._is_set(name)}
+        names = {field: self._as_set(name) for name, field in fields.items()}
+        belongs = {"token_uri": TENANT_BELONGS} if tenant else {}
         self.check = InboxCheck("environment", names, belongs)
 
     def read(self) -> dict[str, Any]:

@@ -106,8 +106,10 @@ def found(make: Callable[[], InboxConfig]) -> tuple[list[ConfigProblem], list[Co
     try:
         return [], list(make().warnings)
     except ConfigError as error:
-        assert SECRET not in everything_in(error)
-        return list(error.problems), list(error.warnings)
+        seen = everything_in(error)
+        problems, warnings = list(error.problems), list(error.warnings)
+    assert SECRET not in seen
+    return problems, warnings
 
 
 def from_cmsbs(folder: Path, values: dict[str, str]) -> tuple[list[ConfigProblem], ...]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.errors import ConfigProblem
 
+_SECRET = "oauth2.clientSecret"
 _ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
 # What ssl says, in the words of an InboxConfig; those are no words of this dialect.
 _TLS = {"true": "implicit", "tls": "starttls", "false": "none"}
@@ -30,10 +31,17 @@ _NOT_READ_HERE = {
 
 
 def read_inboxes(
-    layers: Layers, findings: Findings
+    layers: Layers, findings: Findings, *, with_secrets: bool
 ) -> tuple[dict[str, dict[str, str]], dict[str, ConfigProblem]]:
-    """The values of the inboxes that are read here, by field, and why the others are not."""
-    reader = _Reader(layers, findings)
+    """The values of the inboxes that are read here, by field, and why the others are not.
+
+    Args:
+        layers: The settings.
+        findings: Takes what is wrong with them.
+        with_secrets: Whether client secrets are needed; else they are not looked at.
+    """
+    names = [name for name in KEYS if with_secrets or name != _SECRET]
+    reader = _Reader(layers, findings, names)
     drafts = reader.draft_all()
     ours, absent = reader.sort_out(drafts)
     reader.judge(ours or drafts)
@@ -63,7 +71,8 @@ class _Draft:
 class _Reader:
     """The three passes, and what they share."""
 
-    def __init__(self, layers: Layers, findings: Findings) -> None:
+    def __init__(self, layers: Layers, findings: Findings, names: list[str]) -> None:
+        self._names = names  # of the keys that are read
         self._layers = layers
         self._settings = layers.settings
         self._findings = findings
@@ -116,7 +125,7 @@ class _Reader:
 
     def _draft(self, inbox: str, here: Setting) -> _Draft:
         draft = _Draft(inbox, here)
-        for name in KEYS:
+        for name in self._names:
             right_key, *other_keys = keys.accepted(name, inbox)
             for key in (right_key, *other_keys):
                 setting = self._settings.get(key)
@@ -145,7 +154,7 @@ class _Reader:
         if text is None:
             return None
         setting = self._settings[key]
-        value = text if name == "oauth2.clientSecret" else text.strip(BLANKS)
+        value = text if name == _SECRET else text.strip(BLANKS)
         padded = value != unquoted(text)
         value = value[: MAX_VALUE + 1] or KEYS[name].default or ""
         value = value.casefold() if name in _ONE_CASE else value
@@ -215,7 +224,7 @@ class _Reader:
             self._findings.add("unknown-key", misspelt.setting, nearest=fix)
 
     def _find_missing(self, draft: _Draft) -> None:
-        for key in KEYS.values():
+        for key in map(KEYS.__getitem__, self._names):
             names = keys.accepted(key.name, draft.name)
             if key.default is not None or key.name in draft.found:
                 continue
@@ -230,7 +239,7 @@ class _Reader:
 
     def _find_mistakes(self, draft: _Draft) -> None:
         """Hold each value against the table, up to the first error."""
-        for name in KEYS:
+        for name in self._names:
             written = draft.checked.get(name)
             for check in CHECKS_OF[name]:
                 if written is None or not check.when(written):
