@@ -24,6 +24,7 @@ _EXCHANGE_HOST = re.compile(
     re.VERBOSE,
 )
 _GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn")
+_OLDER_US_LOGIN = "login-us.microsoftonline.com"  # for tenants of either cloud
 _OLDER_GRAPH_HOST = "graph.windows.net"
 # Microsoft names it for consent to multi-tenant applications, so it is not known to be wrong.
 _CONSENT_AUDIENCE = "https://ps.outlook.com"
@@ -56,6 +57,15 @@ class Cloud(Enum):
         self.scope = f"https://{imap_host}/.default"
 
 
+def cloud_of_host(host: str) -> Cloud | None:
+    """The cloud of a host of Entra or Exchange Online, or None where it is not known."""
+    if not (is_entra_host(host) or is_exchange_host(host)) or host.casefold() == _OLDER_US_LOGIN:
+        return None
+    return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(
+        host.casefold().rpartition(".")[2], Cloud.WORLDWIDE
+    )
+
+
 def is_entra_host(host: str) -> bool:
     """Whether it is a host of Microsoft Entra."""
     return _ENTRA_HOST.fullmatch(host.casefold()) is not None
@@ -64,21 +74,6 @@ def is_entra_host(host: str) -> bool:
 def is_exchange_host(host: str) -> bool:
     """Whether it is a host of Exchange Online."""
     return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
-
-
-def are_of_two_clouds(host: str, other: str) -> bool:
-    """Whether these are hosts of Entra or Exchange Online, and in different clouds."""
-    clouds = {_cloud_of(host), _cloud_of(other)} - {None}
-    return len(clouds) > 1
-
-
-def _cloud_of(host: str) -> Cloud | None:
-    """The cloud of a host; None for one that is not Microsoft's or may serve several clouds."""
-    host = host.casefold()
-    if not (is_entra_host(host) or is_exchange_host(host)) or host.startswith("login-us."):
-        return None
-    domain = host.rpartition(".")[2]
-    return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(domain, Cloud.WORLDWIDE)
 
 
 def is_exchange_audience(audience: str) -> bool:
