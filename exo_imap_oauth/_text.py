@@ -10,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import category
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -33,6 +35,20 @@ _ESCAPE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+class HiddenText(str):
+    """A secret or a token, or a text that may hold one: ``repr()`` does not show it.
+
+    It is a string in every other respect, so whoever prints it on purpose still can. Debuggers,
+    ``pprint``, ``rich`` and pytest show a value by its ``repr()``.
+    """
+
+    __slots__ = ()
+
+    @override
+    def __repr__(self) -> str:
+        return _HIDDEN
 
 
 def one_line(text: str) -> str:

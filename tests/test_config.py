@@ -126,11 +126,11 @@ def test_one_pair_of_quotes_around_the_whole_value_is_no_part_of_it(
 def test_the_secret_is_in_no_repr_and_in_no_traceback(conf: Path) -> None:
     config = load_config(conf, environ={})
     assert SECRET not in repr(config) + str(config.default) + repr(config.settings)
-    with pytest.raises(ValueError, match="port must be") as caught:
-        by_hand(port=0).open()
+    with pytest.raises(ConfigError, match="port: is not a number") as caught:
+        by_hand(port=0)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    frames = [str(frame.locals) for frame in report.stack]
-    assert len(frames) > 2
+    frames = [str(frame.locals) for frame in report.stack if frame.filename != __file__]
+    assert frames
     assert SECRET not in "".join(frames)
 
 

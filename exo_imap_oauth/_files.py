@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
 
 MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at most
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
+
+_LONGEST_PATH = 200
+_LONG_WORD = 12  # characters; names that mix these three kinds are shorter
+_KINDS = ("[A-Z]", "[a-z]", "[0-9]")
+_LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
+_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
+# At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
+_PATH_OF_NAMES = re.compile(
+    r"""(?: (?:[A-Za-z]:)? [/\\]{1,2} [\w.@+-]+ | \.\.? ) (?: [/\\] [\w.@+-]+ )+
+      | (?=.{1,30}$) [\w-]+ (?: [./\\] [\w-]+ )+""",
+    re.VERBOSE,
+)
 
 
 def property_files(folder: Path) -> list[Path]:
@@ -62,6 +75,28 @@ def reason(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not text in UTF-8"
     return "its path holds a character that no path can hold"
+
+
+def is_plain_path(text: str) -> bool:
+    """Whether a text is a path and nothing else: no setting, nothing that looks random."""
+    if len(text) > _LONGEST_PATH or not _PATH.fullmatch(text) or "cmsbs." in text.casefold():
+        return False
+    return not any(looks_random(part) for part in re.split(r"[/\\]", text))
+
+
+def shown_path(path: str) -> str:
+    """A blank and the path that a setting names, or nothing where it may be a secret.
+
+    Somebody writes the secret itself where the path of its file belongs.
+    """
+    return f" {path}" if is_plain_path(path) and _PATH_OF_NAMES.fullmatch(path) else ""
+
+
+def looks_random(word: str) -> bool:
+    """Whether a word is more like a secret than like a name: long, and of mixed characters."""
+    if any(not run.isalpha() and not run.isdigit() for run in _LONG_RUN.findall(word)):
+        return True
+    return len(word) >= _LONG_WORD and all(re.search(kind, word) for kind in _KINDS)
 
 
 def _open(path: str, flags: int) -> int:
