@@ -7,10 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support import oidc_provider as node
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
-from support.oidc_provider import OidcProvider
 from support.servers import Servers, running_servers
 
 from exo_imap_oauth._tokens import slot as slots
@@ -20,6 +18,8 @@ from exo_imap_oauth.testing._pool import ExchangePool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from support.oidc_provider import OidcProvider
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -98,15 +98,10 @@ def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
 
 
 @pytest.fixture(scope="session")
-def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
-    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="session")
 def oidc_provider() -> Iterator[OidcProvider]:
     """A certified OpenID provider; without Node.js the test is skipped, in CI it fails."""
+    from support import oidc_provider as node
+
     reason = node.why_no_node()
     if reason is None:
         try:
@@ -114,9 +109,16 @@ def oidc_provider() -> Iterator[OidcProvider]:
         except RuntimeError as error:
             reason = str(error)
         else:
-            with OidcProvider(folder) as provider:
+            with node.OidcProvider(folder) as provider:
                 yield provider
             return
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
+    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers
