@@ -187,8 +187,7 @@ class _Checkup:
         self.folder = folder_argument(inbox.folder)
         source = self.source or inbox.token_source()
         self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
-        if self.request.credential.looks_like_guid:
-            self.known["client_secret_format"] = "guid"
+        self.known |= self.request.credential.known
         where = f"{inbox.user} at {inbox.host}:{inbox.port}"
         return _Finding("passed", f"{where}, application {self.request.client_id}")
 

@@ -173,11 +173,7 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
         OSError: The certificates that the environment names cannot be read.
         TokenError: The credential cannot be obtained.
     """
-    try:
-        credential = request.credential.form_fields()
-    except Exception as error:  # a user's callable may raise anything
-        message = f"the client secret could not be obtained: {type(error).__name__}: {error}"
-        raise TokenError(message) from error
+    credential = request.credential.form_fields(request)
     form = {
         "client_id": request.client_id,
         "scope": request.scope,
@@ -203,9 +199,14 @@ def _post(request: TokenRequest, timeout: float) -> _Reply:
                 raise ContentDecodingError(f"the answer is longer than {_MAX_BODY} bytes")
         if time.monotonic() > ends_at:  # cut off, which may look like the end of the body
             raise ReadTimeout(f"the answer was not complete after {timeout:.1f} s")
-    if _echoes(bytes(body), credential.values()):
+    if _echoes(bytes(body), _secrets_in(credential)):
         body = bytearray(b"(an echo of the request)")  # it may be quoted from here on
     return _Reply(response.status_code, response.headers, bytes(body), sent_at)
+
+
+def _secrets_in(fields: Mapping[str, str]) -> list[str]:
+    """What a form holds that nobody else may see."""
+    return [fields[name] for name in ("client_secret", "client_assertion") if name in fields]
 
 
 def _echoes(body: bytes, secrets: Iterable[str]) -> bool:
@@ -344,9 +345,7 @@ def _known(request: TokenRequest) -> dict[str, str]:
 
 
 def _advice(request: TokenRequest, reply: _Reply) -> Advice | None:
-    known = _known(request)
-    if request.credential.looks_like_guid:
-        known["client_secret_format"] = "guid"
+    known = _known(request) | request.credential.known
     return advise(reply.body[:_MAX_ERROR].decode(errors="replace"), stage="token", **known)
 
 

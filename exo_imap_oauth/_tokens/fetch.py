@@ -6,6 +6,7 @@ import _thread
 import copy
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth._process_lock import fork_safe_lock
@@ -29,7 +30,9 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
     Raises:
         TokenError: There is none; for each caller a copy of its own.
     """
-    token, flight, starts_flight = slot.ask(request.deadline, forced=forced)
+    token, flight, starts_flight = slot.ask(
+        request.deadline, forced=forced, may_have_changed=request.credential.may_change
+    )
     if starts_flight:
         assert flight is not None
         _start(slot, request, flight, has_token=token is not None)
@@ -129,17 +132,25 @@ def _cached_or_requested(
             if not flight.forced and (token := slot.cached(may_fetch=ours)) is not None:
                 return token
             if ours:
-                return _requested(slot, request)
+                return _requested(slot, request, flight)
         if time.monotonic() + _LOOK_AGAIN > give_up_at:
             return _no_answer(request, "another process has been fetching the token")
         time.sleep(_LOOK_AGAIN)
 
 
-def _requested(slot: Slot, request: TokenRequest) -> AccessToken | TokenError:
+def _requested(slot: Slot, request: TokenRequest, flight: Flight) -> AccessToken | TokenError:
+    """A new token of the endpoint; or its last refusal, if it would hear the same again."""
+    try:
+        credential = request.credential.current()
+    except TokenError as error:
+        return error.with_traceback(None)
+    flight.credential = credential.fingerprint
+    if (refusal := slot.refusal_of(flight)) is not None:
+        return refusal
     with _import_lock:  # fork waits for it, and thus never sees a half-imported module
         from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
 
-    result = request_token(request)
+    result = request_token(replace(request, credential=credential))
     if isinstance(result, AccessToken):
         slot.cache.set(slot.key, result)
     return result

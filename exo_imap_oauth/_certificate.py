@@ -1,0 +1,285 @@
+"""A private key and its certificate, read from PEM or PFX and checked.
+
+Failures are returned, not raised: a traceback would hold frames that hold the key and the
+passphrase. Their texts are written here, never taken from the data or from the library that
+reads it. Nothing heavy is imported before something is read.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from exo_imap_oauth._files import read_file, reason
+from exo_imap_oauth._text import one_line
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+_MAX_FILE = 262_144  # bytes; a key with a long chain of certificates has some ten thousand
+_LONGEST_PATH = 1_024  # characters; a key in base64 is longer
+_SMALLEST_KEY = 2_048  # bits, Entra's minimum
+_CLOCK_SKEW = 300  # s that another machine's clock, which made the certificate, may be ahead
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(?:(?!-----).)*-----END \1-----", re.DOTALL)
+_EXTRA = (
+    "a ClientCertificate needs PyJWT and cryptography: pip install 'exo-imap-oauth[certificate]'"
+)
+_PAGE = "Entra admin center > App registrations > your app > Certificates & secrets > Certificates"
+
+
+class KeyPair(NamedTuple):
+    """A private key and the certificate of its public half."""
+
+    key: RSAPrivateKey
+    certificate: x509.Certificate
+
+
+class _Unusable(ValueError):
+    """What was given cannot work; the text says why and what to do, and holds nothing of it."""
+
+
+def load(
+    source: str | PathLike[str] | bytes,
+    password: str | bytes | None,
+    container: Literal["PEM", "PFX"],
+) -> KeyPair | Exception:
+    """Read a key and its certificate.
+
+    Args:
+        source: The path of a file, or its bytes.
+        password: The passphrase of the key.
+        container: How both are stored.
+
+    Returns:
+        The pair; or the error for the caller to raise: a TypeError or ValueError for what cannot
+        work, an OSError for a file that cannot be read, an ImportError where the extra is missing.
+    """
+    try:
+        import cryptography  # noqa: F401, PLC0415 - is it here?
+        import jwt  # noqa: F401, PLC0415 - the same; it will sign with the key
+    except ImportError as error:
+        return ImportError(_EXTRA, name=error.name)
+    where = f"the {container} given"
+    try:
+        secret = _passphrase(password)
+        if isinstance(source, bytes):
+            data = source
+        else:
+            path = _path(source, container)
+            where = one_line(str(path))
+            data = read_file(path, _MAX_FILE)
+        pair = _from_pem(data, secret) if container == "PEM" else _from_pfx(data, secret)
+    except OSError as error:
+        # The constructor picks the subclass by the number, such as FileNotFoundError.
+        return OSError(error.errno, f"the certificate cannot be read: {reason(error)}", where)
+    except TypeError as error:
+        return TypeError(*error.args)
+    except _Unusable as error:
+        return ValueError(f"{where}: {error}")
+    except Exception as error:  # noqa: BLE001 - its text and frames may hold anything
+        return ValueError(f"{where}: it cannot be read ({type(error).__name__})")
+    problem = validity_problem(
+        pair.certificate.not_valid_before_utc.timestamp(),
+        pair.certificate.not_valid_after_utc.timestamp(),
+    )
+    return ValueError(f"{where}: {problem}") if problem else pair
+
+
+def validity_problem(valid_from: float, expires_on: float) -> str | None:
+    """Why a certificate cannot be used now, or None. Times are Unix seconds."""
+    now = time.time()
+    if now >= expires_on:
+        return (
+            f"the certificate expired on {_date(expires_on)}. Make a new one, upload it"
+            f" ({_PAGE}) and use that."
+        )
+    if now < valid_from - _CLOCK_SKEW:
+        return (
+            f"the certificate is not valid before {_date(valid_from)}. Wait until then, or set"
+            " the clock of this machine if it is wrong."
+        )
+    return None
+
+
+def _date(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError):  # what a machine's calendar does not hold
+        return "another day"
+
+
+# ---- what was given --------------------------------------------------------------------------
+
+
+def _passphrase(password: object) -> bytes | None:
+    if isinstance(password, str):
+        return password.encode("utf-8", errors="surrogatepass")
+    if password is None or isinstance(password, bytes):
+        return password
+    raise TypeError(f"password must be a string, bytes or None, not {type(password).__name__}")
+
+
+def _path(source: object, container: str) -> Path:
+    if not isinstance(source, (str, PathLike)):
+        kind = type(source).__name__
+        raise TypeError(f"{container}: give the path of a file or its bytes, not {kind}")
+    text = str(source)
+    if len(text) > _LONGEST_PATH or "\n" in text or "-----BEGIN" in text:
+        how = ".encode()" if container == "PEM" else " through base64.b64decode()"
+        raise _Unusable(f"this text is no path of a file. Give its content as bytes: text{how}.")
+    if not text.strip():
+        raise _Unusable("the path is empty.")
+    return Path(text)
+
+
+# ---- PEM -------------------------------------------------------------------------------------
+
+
+def _from_pem(data: bytes, password: bytes | None) -> KeyPair:
+    """The pair in PEM text (RFC 7468)."""
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - loaded on use
+
+    blocks = [(block[1], block[0]) for block in _BLOCK.finditer(data)]
+    if not blocks:
+        raise _Unusable(_why_no_pem(data))
+    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
+    texts = [block for label, block in blocks if label in (b"CERTIFICATE", b"X509 CERTIFICATE")]
+    if not keys:
+        raise _Unusable(
+            "there is a certificate but no private key in it. Use the file with both, or join"
+            " the bytes of the two files: from_pem(key.read_bytes() + certificate.read_bytes())."
+        )
+    if len(keys) > 1:
+        raise _Unusable(f"there are {len(keys)} private keys in it. Leave one.")
+    if not texts:
+        raise _Unusable(
+            "there is a private key but no certificate in it. Use the file with both, or join"
+            " the bytes of the two files: from_pem(key.read_bytes() + certificate.read_bytes())."
+        )
+    key = _pem_key(keys[0], password)
+    try:
+        certificates = [load_pem_x509_certificate(text) for text in texts]
+    except ValueError:
+        raise _Unusable("a certificate in it is damaged. Export or copy it again.") from None
+    return _matched(key, certificates)
+
+
+def _why_no_pem(data: bytes) -> str:
+    if not data.strip():
+        return "it is empty."
+    if data[:1] == b"\x30":  # an ASN.1 sequence, which both DER and PFX are
+        return (
+            "it is binary, not PEM. Read a .pfx or .p12 file with from_pfx(); convert a key or"
+            " certificate in DER with: openssl pkey -inform der, openssl x509 -inform der"
+        )
+    return "there is neither a key nor a certificate in PEM (-----BEGIN …) in it."
+
+
+def _pem_key(block: bytes, password: bytes | None) -> PrivateKeyTypes:
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - loaded on use
+        load_pem_private_key,
+    )
+
+    if block.startswith(b"-----BEGIN OPENSSH"):
+        raise _Unusable(
+            "its key is in OpenSSH's format. Convert it with: ssh-keygen -p -m PKCS8 -f FILE"
+        )
+    encrypted = b"ENCRYPTED" in block
+    if encrypted and not password:
+        raise _Unusable("its private key is encrypted. Give the passphrase: password=…")
+    try:
+        # A passphrase that nothing is encrypted with does no harm, as in the ssl module.
+        return load_pem_private_key(block, password if encrypted else None)
+    except (TypeError, ValueError):
+        if encrypted:
+            raise _Unusable("the passphrase is wrong, or its private key is damaged.") from None
+        raise _Unusable("its private key is damaged. Export or copy it again.") from None
+
+
+# ---- PFX -------------------------------------------------------------------------------------
+
+
+def _from_pfx(data: bytes, password: bytes | None) -> KeyPair:
+    """The pair in a PFX, also called PKCS #12 (RFC 7292)."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - loaded on use
+    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415 - the same
+
+    # Without a passphrase there are two ways to write one; programs differ.
+    for attempt in (None, b"") if password is None else (password,):
+        try:
+            key, certificate, others = pkcs12.load_key_and_certificates(data, attempt)
+        except UnsupportedAlgorithm:
+            raise _Unusable(
+                "it is encrypted in a way that is no longer supported. Export it again, with"
+                " AES256-SHA256 where Windows asks for the encryption."
+            ) from None
+        except (TypeError, ValueError):
+            continue
+        certificates = [*([] if certificate is None else [certificate]), *others]
+        if key is None:
+            raise _Unusable("there is no private key in it. Export it with the private key.")
+        if not certificates:
+            raise _Unusable("there is a private key but no certificate in it. Export both.")
+        return _matched(key, certificates)
+    raise _Unusable(_why_no_pfx(data, password))
+
+
+def _why_no_pfx(data: bytes, password: bytes | None) -> str:
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - loaded on use
+
+    if not data.strip():
+        return "it is empty."
+    if b"-----BEGIN " in data:
+        return "it is PEM, not PFX. Read it with from_pem()."
+    if data[:1] != b"\x30":
+        return "it is not a PFX (.pfx, .p12)."
+    try:
+        load_der_x509_certificate(data)
+    except ValueError:
+        if password is None:
+            return "it is encrypted. Give the passphrase: password=… (or it is damaged)"
+        return "the passphrase is wrong, or it is damaged."
+    return "it is a certificate alone. Export it as PFX, with the private key."
+
+
+# ---- both ------------------------------------------------------------------------------------
+
+
+def _matched(key: PrivateKeyTypes, certificates: list[x509.Certificate]) -> KeyPair:
+    """The key with its own certificate, which a chain of others may accompany."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import (  # noqa: PLC0415 - loaded on use
+        RSAPrivateKey,
+    )
+
+    if not isinstance(key, RSAPrivateKey):
+        raise _Unusable(
+            "its private key is not an RSA key, and Entra takes no other. Make one with:"
+            " openssl req -x509 -newkey rsa:3072 …"
+        )
+    if key.key_size < _SMALLEST_KEY:
+        raise _Unusable(
+            f"its RSA key has {key.key_size} bits, and Entra wants {_SMALLEST_KEY} or more. Make"
+            " one with: openssl req -x509 -newkey rsa:3072 …"
+        )
+    own = [certificate for certificate in certificates if _is_of(key, certificate)]
+    if not own:
+        raise _Unusable(
+            "the certificate in it belongs to another private key. Use the key that the"
+            " certificate was made with."
+        )
+    # A certificate that was renewed for the same key may stand beside the old one.
+    return KeyPair(key, max(own, key=lambda certificate: certificate.not_valid_after_utc))
+
+
+def _is_of(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - loaded on use
+
+    try:
+        return certificate.public_key() == key.public_key()
+    except (UnsupportedAlgorithm, ValueError):  # of an authority's certificate
+        return False
