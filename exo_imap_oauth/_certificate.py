@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -60,8 +61,8 @@ def load(
         work, an OSError for a file that cannot be read, an ImportError where the extra is missing.
     """
     try:
-        import cryptography  # noqa: F401, PLC0415 - is it here?
-        import jwt  # noqa: F401, PLC0415 - the same; it will sign with the key
+        import_module("cryptography")
+        import_module("jwt")  # it signs later, in a thread that should not have to load it
     except ImportError as error:
         return ImportError(_EXTRA, name=error.name)
     where = f"the {container} given"
@@ -124,7 +125,7 @@ def _passphrase(password: object) -> bytes | None:
     raise TypeError(f"password must be a string, bytes or None, not {type(password).__name__}")
 
 
-def _path(source: object, container: str) -> Path:
+def _path(source: str | PathLike[str], container: str) -> Path:
     if not isinstance(source, (str, PathLike)):
         kind = type(source).__name__
         raise TypeError(f"{container}: give the path of a file or its bytes, not {kind}")

@@ -91,7 +91,7 @@ class TokenSource:
         refresh_margin: float = 300.0,
     ) -> None:
         credential = _credential(client_secret, certificate, assertion)
-        del client_secret, assertion  # tracebacks hold frames
+        del client_secret, certificate, assertion  # tracebacks hold frames
         if isinstance(credential, Exception):
             raise credential
         if not isinstance(cloud, Cloud):
