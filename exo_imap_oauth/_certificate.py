@@ -31,6 +31,11 @@ _EXTRA = (
     "a ClientCertificate needs PyJWT and cryptography: pip install 'exo-imap-oauth[certificate]'"
 )
 _PAGE = "Entra admin center > App registrations > your app > Certificates & secrets > Certificates"
+_HALVES = ("certificate", "private key")
+_HALF = (
+    "there is a {0} but no {1} in it. Use the file with both, or join the bytes of the two files:"
+    " from_pem(key.read_bytes() + certificate.read_bytes())."
+)
 
 
 class KeyPair(NamedTuple):
@@ -150,18 +155,10 @@ def _from_pem(data: bytes, password: bytes | None) -> KeyPair:
         raise _Unusable(_why_no_pem(data))
     keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
     texts = [block for label, block in blocks if label in (b"CERTIFICATE", b"X509 CERTIFICATE")]
-    if not keys:
-        raise _Unusable(
-            "there is a certificate but no private key in it. Use the file with both, or join"
-            " the bytes of the two files: from_pem(key.read_bytes() + certificate.read_bytes())."
-        )
+    if not keys or not texts:
+        raise _Unusable(_HALF.format(*(_HALVES if texts else _HALVES[::-1])))
     if len(keys) > 1:
         raise _Unusable(f"there are {len(keys)} private keys in it. Leave one.")
-    if not texts:
-        raise _Unusable(
-            "there is a private key but no certificate in it. Use the file with both, or join"
-            " the bytes of the two files: from_pem(key.read_bytes() + certificate.read_bytes())."
-        )
     key = _pem_key(keys[0], password)
     try:
         certificates = [load_pem_x509_certificate(text) for text in texts]

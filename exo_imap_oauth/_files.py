@@ -1,60 +1,28 @@
-"""Small files, read so that nothing hangs and nothing fills the memory."""
+"""Files, read so that nothing hangs and nothing fills the memory."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from typing_extensions import override
-
 if TYPE_CHECKING:
-    from os import PathLike
+    from pathlib import Path
 
+MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at most
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
 
-class SecretFile:
-    """A callable that reads a client secret from its file, each time anew.
+def property_files(folder: Path) -> list[Path]:
+    """The ``.properties`` files of a folder that are not hidden, in byte order of their names.
 
-    It goes where a ``client_secret`` goes. A secret that another program replaces in the file,
-    as container platforms do, is thus used from the next token request on. Files of one path
-    are equal. ``repr()`` tells nothing: what was given for a path may be the secret itself.
-
-    Args:
-        path: The file: text in UTF-8; one line end at its end is no part of the secret.
+    Raises:
+        OSError: It cannot be listed.
+        ValueError: There cannot be such a path.
     """
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
-
-    def __call__(self) -> str:
-        """The secret as it is now.
-
-        Raises:
-            OSError: The file cannot be read; the text says which and why.
-        """
-        try:
-            return read_value(self._path)
-        except (OSError, ValueError) as error:
-            why = f"{self._path} cannot be read: {reason(error)}"
-        raise OSError(why)
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        return self._path == other._path if isinstance(other, SecretFile) else NotImplemented
-
-    @override
-    def __hash__(self) -> int:
-        return hash(self._path)
-
-    @override
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+    files = sorted(folder.iterdir(), key=lambda file: os.fsencode(file.name))
+    return [file for file in files if file.suffix == ".properties" and file.name[0] != "."]
 
 
 def read_file(path: Path, limit: int) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from support.leaks import everything_in
 from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth._files import SecretFile
+from exo_imap_oauth._secret_file import SecretFile
 from exo_imap_oauth.errors import TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:

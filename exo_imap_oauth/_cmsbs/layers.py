@@ -8,7 +8,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._cmsbs import files, keys
+from exo_imap_oauth import _files as files
+from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
 from exo_imap_oauth._inbox_rules import MAX_VALUE
 from exo_imap_oauth.properties import read_entries
