@@ -61,6 +61,8 @@ def _section(row: Row, example: dict[str, Any]) -> Iterator[str]:
         yield f"Told from others by what is known: `{', '.join(example['known'])}`."
     yield f"**Cause.** {_markdown(advice.cause)}"
     yield f"**Fix.** {_markdown(advice.fix)}"
+    if row.retryable:
+        yield "It can pass without a change: the same call may succeed later."
     if advice.commands:
         yield "```powershell\n" + "\n".join(advice.commands) + "\n```"
     yield f"[More on the subject]({advice.url})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache, cached
 
 from exo_imap_oauth._process_lock import process_lock
-from exo_imap_oauth._text import quotable
+from exo_imap_oauth._text import described
 from exo_imap_oauth.errors import TokenError
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def returned_by(function: Callable[[], str], what: str) -> str:
     try:
         return function()
     except Exception as error:
-        message = (
-            f"the {what} could not be obtained: {type(error).__name__}: {quotable(str(error))}"
-        )
-        raise TokenError(message) from error
+        raise TokenError(f"the {what} could not be obtained: {described(error)}") from error
 
 
 def _is_hashable(value: object) -> bool:

@@ -148,23 +148,18 @@ def _path(source: str | PathLike[str], container: str) -> Path:
 
 def _from_pem(data: bytes, password: bytes | None) -> KeyPair:
     """The pair in PEM text (RFC 7468)."""
-    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - loaded on use
-
-    blocks = [(block[1], block[0]) for block in _BLOCK.finditer(data)]
-    if not blocks:
+    keys, texts = _blocks(data, b"PRIVATE KEY"), _blocks(data, b"CERTIFICATE")
+    if not keys and not texts:
         raise _Unusable(_why_no_pem(data))
-    keys = [block for label, block in blocks if label.endswith(b"PRIVATE KEY")]
-    texts = [block for label, block in blocks if label in (b"CERTIFICATE", b"X509 CERTIFICATE")]
     if not keys or not texts:
         raise _Unusable(_HALF.format(*(_HALVES if texts else _HALVES[::-1])))
     if len(keys) > 1:
         raise _Unusable(f"there are {len(keys)} private keys in it. Leave one.")
-    key = _pem_key(keys[0], password)
-    try:
-        certificates = [load_pem_x509_certificate(text) for text in texts]
-    except ValueError:
-        raise _Unusable("a certificate in it is damaged. Export or copy it again.") from None
-    return _matched(key, certificates)
+    return _matched(_pem_key(keys[0], password), [_pem_certificate(text) for text in texts])
+
+
+def _blocks(data: bytes, kind: bytes) -> list[bytes]:
+    return [block[0] for block in _BLOCK.finditer(data) if block[1].endswith(kind)]
 
 
 def _why_no_pem(data: bytes) -> str:
@@ -176,6 +171,15 @@ def _why_no_pem(data: bytes) -> str:
             " certificate in DER with: openssl pkey -inform der, openssl x509 -inform der"
         )
     return "there is neither a key nor a certificate in PEM (-----BEGIN …) in it."
+
+
+def _pem_certificate(block: bytes) -> x509.Certificate:
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - loaded on use
+
+    try:
+        return load_pem_x509_certificate(block)
+    except ValueError:
+        raise _Unusable("a certificate in it is damaged. Export or copy it again.") from None
 
 
 def _pem_key(block: bytes, password: bytes | None) -> PrivateKeyTypes:

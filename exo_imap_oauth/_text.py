@@ -26,6 +26,7 @@ _TOKEN_LIKE = re.compile(
 _KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
+      | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
       | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
       | \\(?P<quoted>["'\\/])               # \"
       | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
@@ -60,6 +61,15 @@ def quotable(text: str, secrets: Iterable[str] = ()) -> str:
         secrets: What it must not show, in any encoding that :func:`hide` knows.
     """
     return one_line(_TOKEN_LIKE.sub(_blank, hide(text, secrets)))
+
+
+def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """The class of an error and, as far as it is :func:`quotable`, its text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        text = ""
+    return quotable(f"{type(error).__name__}: {text}", secrets)
 
 
 def _blank(run: re.Match[str]) -> str:
@@ -119,7 +129,7 @@ def _unescaped(text: str) -> Iterator[_Character]:
 
 
 def _meaning(escape: re.Match[str]) -> str:
-    if digits := escape["url"] or escape["json"]:
+    if digits := escape["url"] or escape["octet"] or escape["json"]:
         return chr(int(digits, 16))
     return escape["quoted"] or html.unescape(escape[0])
 

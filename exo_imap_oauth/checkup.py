@@ -24,11 +24,7 @@ from exo_imap_oauth._text import check_seconds, hide, is_guid, one_line, span
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import advise, explain
-from exo_imap_oauth.errors import (
-    AuthenticationRefused,
-    ExoImapOAuthError,
-    TokenError,
-)
+from exo_imap_oauth.errors import AuthenticationRefused, ExoImapOAuthError
 from exo_imap_oauth.imap import authenticate_xoauth2
 from exo_imap_oauth.xoauth2 import check_user
 
@@ -201,7 +197,7 @@ class _Checkup:
         )
         uri, began = urljoin(request.token_uri, "/"), time.time()
         date = self._within(uri, "token-endpoint-unreachable", lambda: server_date(request))
-        if isinstance(date, TokenError):
+        if isinstance(date, ExoImapOAuthError):
             raise date
         with contextlib.suppress(ValueError):
             server_time = parsedate_to_datetime(date).timestamp()
@@ -213,7 +209,7 @@ class _Checkup:
         assert request is not None  # by its needs
         uri = request.token_uri
         token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(request))
-        if isinstance(token, TokenError):
+        if isinstance(token, ExoImapOAuthError):
             raise token
         self.bearer = Bearer(self.inbox.user, token, None)
         self.bearer.obtain()

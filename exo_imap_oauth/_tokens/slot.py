@@ -46,11 +46,12 @@ from cachetools import TTLCache
 
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import AccessToken
-from exo_imap_oauth.errors import TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import TokenRequestRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exo_imap_oauth.errors import ExoImapOAuthError
     from exo_imap_oauth.token_cache import TokenCache
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Flight:
         self.forced = forced
         self.credential = b""  # the digest of what it goes to Entra with
         self.done = threading.Event()
-        self.outcome: AccessToken | TokenError | None = None
+        self.outcome: AccessToken | ExoImapOAuthError | None = None
 
 
 class Answer(NamedTuple):
@@ -129,7 +130,7 @@ class Slot:
     def forget_failures(self) -> None:
         """Begin as a new process does: without flight, pause and refusal."""
         self.flight: Flight | None = None
-        self.refusal: TokenError | None = None
+        self.refusal: TokenRequestRejected | None = None
         self.refused_credential = b""
         self.refused_until = self.paused_until = 0.0
 
@@ -165,7 +166,7 @@ class Slot:
         if self.refusal is not None and ticks < self.refused_until:
             raise copy.copy(self.refusal)
 
-    def refusal_of(self, flight: Flight) -> TokenError | None:
+    def refusal_of(self, flight: Flight) -> TokenRequestRejected | None:
         """The refusal that is remembered of the very credential that a flight has."""
         with process_lock:
             if flight.forced or flight.credential != self.refused_credential:
@@ -191,7 +192,7 @@ class Slot:
 
     # ---- what happens to it ------------------------------------------------------------------
 
-    def land(self, flight: Flight, outcome: AccessToken | TokenError) -> None:
+    def land(self, flight: Flight, outcome: AccessToken | ExoImapOAuthError) -> None:
         """Take over what a flight brought, and wake those who wait for it."""
         try:
             with process_lock:
@@ -208,7 +209,7 @@ class Slot:
         finally:
             flight.done.set()
 
-    def _remember(self, failure: TokenError, credential: bytes) -> None:
+    def _remember(self, failure: ExoImapOAuthError, credential: bytes) -> None:
         ticks = self.clock.monotonic()
         _kept_after_failure[id(self.cache), self.key] = self
         if isinstance(failure, TokenRequestRejected) and not failure.retryable:
