@@ -34,7 +34,7 @@ def dovecot_binary() -> str:
 @pytest.fixture
 def exchange() -> Iterator[ReadyExchange]:
     """A loopback Exchange where every step of the administrator is done."""
-    with ready_exchange() as exchange:
+    with ready_exchange(trust=False) as exchange:
         yield exchange
 
 

@@ -6,14 +6,18 @@ service gives. Needs the extra ``testing``: ``pip install 'exo-imap-oauth[testin
 Example:
     >>> from exo_imap_oauth.testing import ready_exchange
     >>> with ready_exchange() as exchange:
-    ...     exchange.mailbox
-    'inbox@contoso.example'
+    ...     with exchange.inbox.open() as imap:
+    ...         imap.select()
+    ('OK', [b'3'])
+
+What its servers have to say goes to the logger ``exo_imap_oauth.testing``.
 """
 
 from __future__ import annotations
 
 try:
     from exo_imap_oauth.testing._exchange import LoopbackExchange
+    from exo_imap_oauth.testing._identities import AppCertificate, FederatedCredential
     from exo_imap_oauth.testing._pool import ExchangeFactory
     from exo_imap_oauth.testing._ready import ReadyExchange, ready_exchange
 except ModuleNotFoundError as _error:
@@ -31,9 +35,11 @@ from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenReque
 
 __all__ = [
     "App",
+    "AppCertificate",
     "ClientSecret",
     "ExchangeFactory",
     "Fault",
+    "FederatedCredential",
     "Injection",
     "Login",
     "LoopbackExchange",

@@ -6,13 +6,14 @@ import secrets
 import string
 import threading
 import uuid
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth.testing._identities import AppCertificate, FederatedCredential
 from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from exo_imap_oauth.testing._clock import Clock
     from exo_imap_oauth.testing._records import LoginOutcome
@@ -21,6 +22,7 @@ IMAP_ROLE = "IMAP.AccessAsApp"
 FULL_ACCESS = "FullAccess"
 _ROLES = frozenset({IMAP_ROLE, "POP.AccessAsApp", "SMTP.SendAsApp", "full_access_as_app"})
 _ACCESS_RIGHTS = frozenset({FULL_ACCESS, "ReadPermission", "ChangePermission", "ChangeOwner"})
+_IMAP_IS_OFF = 'Error="UserDisabled" AuthResult=27'
 _SECRET_ALPHABET = string.ascii_letters + string.digits + "-._~"
 
 
@@ -30,6 +32,8 @@ class _Registration:
     requested: set[str] = field(default_factory=set[str])
     consented: frozenset[str] = frozenset()
     secrets: list[ClientSecret] = field(default_factory=list[ClientSecret])
+    certificates: list[AppCertificate] = field(default_factory=list[AppCertificate])
+    federated: list[FederatedCredential] = field(default_factory=list[FederatedCredential])
 
 
 @dataclass(slots=True)
@@ -37,7 +41,22 @@ class _Mailbox:
     address: str
     tenant_id: str
     imap_enabled: bool
+    reason_in_ok: bool = False
     full_access: set[str] = field(default_factory=set[str])
+
+
+class Verdict(NamedTuple):
+    """What Exchange makes of a login.
+
+    Attributes:
+        outcome: Whether the user is authenticated, and the mailbox open.
+        reason: Why not, in words that the real service keeps to itself.
+        told: What Exchange says of it in its OK, without the names of its servers.
+    """
+
+    outcome: LoginOutcome
+    reason: str = ""
+    told: str = ""
 
 
 class Directory:
@@ -89,6 +108,19 @@ class Directory:
             registration = self._registration(app)
             registration.consented = frozenset(registration.requested)
 
+    def remove_permission(self, app: App, permission: str) -> None:
+        """Take a permission off the list; what was consented to stays."""
+        with self._lock:
+            requested = self._registration(app).requested
+            if permission not in requested:
+                raise ValueError(f"{permission!r} is not listed: add_permission comes first")
+            requested.remove(permission)
+
+    def revoke_consent(self, app: App) -> None:
+        """Take all consent back."""
+        with self._lock:
+            self._registration(app).consented = frozenset()
+
     def add_client_secret(self, app: App, lifetime: float) -> ClientSecret:
         """Create a client secret."""
         # Every character that a form, or a properties file, could spoil occurs in it.
@@ -99,6 +131,24 @@ class Directory:
         with self._lock:
             self._registration(app).secrets.append(secret)
         return secret
+
+    def expire_client_secret(self, secret: ClientSecret) -> None:
+        """Let a secret expire now."""
+        with self._lock:
+            known = self._registration(secret.app).secrets
+            for index, one in enumerate(known):
+                if one.secret_id == secret.secret_id:
+                    known[index] = replace(one, expires_on=self._clock.now())
+
+    def add_certificate(self, certificate: AppCertificate) -> None:
+        """Upload a certificate."""
+        with self._lock:
+            self._registration(certificate.app).certificates.append(certificate)
+
+    def add_federated_credential(self, credential: FederatedCredential) -> None:
+        """Trust in the tokens of another issuer."""
+        with self._lock:
+            self._registration(credential.app).federated.append(credential)
 
     def _registration(self, app: App) -> _Registration:
         try:
@@ -143,10 +193,12 @@ class Directory:
             else:
                 full_access.discard(object_id)
 
-    def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool) -> None:
+    def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool, reason_in_ok: bool) -> None:
         """Switch IMAP on or off for a mailbox."""
         with self._lock:
-            self._mailbox(mailbox).imap_enabled = imap_enabled
+            changed = self._mailbox(mailbox)
+            changed.imap_enabled = imap_enabled
+            changed.reason_in_ok = reason_in_ok
 
     def _mailbox(self, address: str) -> _Mailbox:
         try:
@@ -175,6 +227,16 @@ class Directory:
             known = self._registration(app).secrets
             return next((secret for secret in known if secret.value == value), None)
 
+    def certificates(self, app: App) -> Sequence[AppCertificate]:
+        """The certificates of this application, expired or not."""
+        with self._lock:
+            return tuple(self._registration(app).certificates)
+
+    def federated_credentials(self, app: App) -> Sequence[FederatedCredential]:
+        """The federated credentials of this application."""
+        with self._lock:
+            return tuple(self._registration(app).federated)
+
     def roles(self, app: App) -> list[str]:
         """The permissions that an administrator has consented to."""
         with self._lock:
@@ -182,29 +244,27 @@ class Directory:
 
     # ---- what the IMAP front end asks --------------------------------------------------------
 
-    def may_open(self, user: str, claims: Mapping[str, object]) -> tuple[LoginOutcome, str]:
+    def may_open(self, user: str, claims: Mapping[str, object]) -> Verdict:
         """What Exchange makes of a genuine, unexpired Exchange token for this mailbox.
 
         A user that the token's tenant does not have is refused at AUTHENTICATE; a mailbox that
         is there but must not be opened is authenticated and not connected.
-
-        Returns:
-            The outcome, and the reason unless it is connected.
         """
         tenant_id, object_id = claims["tid"], claims["oid"]
         with self._lock:
             mailbox = self._mailboxes.get(user.lower())
             if (claims["appid"], object_id) not in self._service_principals:
-                return "refused", f"no service principal with object ID {object_id}"
+                return Verdict("refused", f"no service principal with object ID {object_id}")
             if mailbox is None:
-                return "refused", "unknown user"
+                return Verdict("refused", "unknown user")
             if mailbox.tenant_id != tenant_id:
-                return "refused", "the token is of another tenant than the mailbox"
+                return Verdict("refused", "the token is of another tenant than the mailbox")
             if object_id not in mailbox.full_access:
-                return "not connected", "no FullAccess on the mailbox"
+                return Verdict("not connected", "no FullAccess on the mailbox")
             if not mailbox.imap_enabled:
-                return "not connected", "IMAP is disabled for the mailbox"
-            return "connected", ""
+                told = _IMAP_IS_OFF if mailbox.reason_in_ok else ""
+                return Verdict("not connected", "IMAP is disabled for the mailbox", told)
+            return Verdict("connected")
 
     # ---- records -----------------------------------------------------------------------------
 

@@ -6,10 +6,12 @@ import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from exo_imap_oauth.testing._assertions import ASSERTION_TYPE, check_assertion
 from exo_imap_oauth.testing._records import TokenRequest
+from exo_imap_oauth.testing._refusals import Refused
 from exo_imap_oauth.testing._tokens import EXCHANGE_AUDIENCES
 
 if TYPE_CHECKING:
@@ -32,21 +34,24 @@ class Answer:
     retry_after: float = 0.0
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, error: str, code: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.error = error
-        self.code = code
-
-
 class TokenEndpoint:
-    """Entra's token endpoint."""
+    """Entra's token endpoint.
+
+    Attributes:
+        base_uri: The authority, without a trailing slash; set once the port is known.
+        refresh_in: What an answer says of it, in seconds; None for nothing.
+    """
 
     def __init__(self, directory: Directory, issuer: TokenIssuer, clock: Clock) -> None:
+        self.base_uri = ""
+        self.refresh_in: int | None = None
         self._directory = directory
         self._issuer = issuer
         self._clock = clock
+
+    def token_uri(self, tenant: str) -> str:
+        """The token endpoint of a tenant."""
+        return f"{self.base_uri}/{tenant}/oauth2/v2.0/token"
 
     def answer(self, tenant: str, method: str, body: bytes) -> Answer:
         """Answer one token request, and record it.
@@ -60,7 +65,7 @@ class TokenEndpoint:
         try:
             answer = Answer(200, self._token(tenant, method, form, duplicate))
             outcome = "issued"
-        except _Refused as refused:
+        except Refused as refused:
             answer = Answer(refused.status, self._error(refused))
             outcome = f"AADSTS{refused.code}"
         self._record(tenant, form, answer.status, outcome)
@@ -86,20 +91,20 @@ class TokenEndpoint:
     def throttled(self, retry_after: float) -> Answer:
         """HTTP 429."""
         text = "The request was throttled due to too many requests."
-        refused = _Refused(429, "temporarily_unavailable", 90055, text)
+        refused = Refused(429, "temporarily_unavailable", 90055, text)
         return Answer(refused.status, self._error(refused), retry_after)
 
     def unavailable(self, retry_after: float) -> Answer:
         """HTTP 503."""
         text = "A transient error has occurred. Please try again."
-        refused = _Refused(503, "temporarily_unavailable", 90033, text)
+        refused = Refused(503, "temporarily_unavailable", 90033, text)
         return Answer(refused.status, self._error(refused), retry_after)
 
     def refuse_tenant(self, tenant: str) -> Answer | None:
         """The answer to any request that names an unknown tenant; None for a known one."""
         try:
             self._check_tenant(tenant)
-        except _Refused as refused:
+        except Refused as refused:
             return Answer(refused.status, self._error(refused))
         return None
 
@@ -108,12 +113,12 @@ class TokenEndpoint:
     ) -> dict[str, Any]:
         if method != "POST":
             text = f"The endpoint only accepts POST requests. Received a {method} request."
-            raise _Refused(400, "invalid_request", 900561, text)
+            raise Refused(400, "invalid_request", 900561, text)
         if duplicate is not None:
             text = (
                 f"The request is not properly formatted. The parameter '{duplicate}' is duplicated."
             )
-            raise _Refused(400, "invalid_request", 9000411, text)
+            raise Refused(400, "invalid_request", 9000411, text)
         self._check_tenant(tenant)
         _check_grant(form)
         resource = _resource(form)
@@ -125,12 +130,14 @@ class TokenEndpoint:
                 " administrator of the tenant or consented to by any user in the tenant. You"
                 " might have sent your authentication request to the wrong tenant."
             )
-            raise _Refused(400, "invalid_resource", 500011, text)
+            raise Refused(400, "invalid_resource", 500011, text)
         roles = self._directory.roles(app) if resource in EXCHANGE_AUDIENCES else []
+        refresh_in = {} if self.refresh_in is None else {"refresh_in": self.refresh_in}
         return {
             "token_type": "Bearer",
             "expires_in": app.token_lifetime,
             "ext_expires_in": app.token_lifetime,
+            **refresh_in,
             "access_token": self._issuer.issue(app, resource, roles),
         }
 
@@ -142,19 +149,19 @@ class TokenEndpoint:
                 "The grant type isn't supported over the /common or /consumers endpoints. Please"
                 " use the /organizations or tenant-specific endpoint."
             )
-            raise _Refused(400, "invalid_request", 9001023, text)
+            raise Refused(400, "invalid_request", 9001023, text)
         if not (_GUID.fullmatch(tenant) or _DOMAIN.fullmatch(tenant)):
             text = (
                 f"Specified tenant identifier '{tenant}' is neither a valid DNS name, nor a valid"
                 " external domain."
             )
-            raise _Refused(400, "invalid_request", 900023, text)
+            raise Refused(400, "invalid_request", 900023, text)
         text = (
             f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and"
             " are signing into the correct cloud. Check with your subscription administrator,"
             " this may happen if there are no active subscriptions for the tenant."
         )
-        raise _Refused(400, "invalid_tenant", 90002, text)
+        raise Refused(400, "invalid_tenant", 90002, text)
 
     def _authenticate(self, tenant: str, form: dict[str, str]) -> App:
         client_id = form["client_id"]
@@ -166,10 +173,27 @@ class TokenEndpoint:
                 " administrator of the tenant or consented to by any user in the tenant. You may"
                 " have sent your authentication request to the wrong tenant."
             )
-            raise _Refused(400, "unauthorized_client", 700016, text)
-        value = form.get("client_secret")
-        if not value:
-            _refuse_without_secret(form, app)
+            raise Refused(400, "unauthorized_client", 700016, text)
+        if form.get("client_secret"):
+            self._check_secret(form["client_secret"], app)
+        elif form.get("client_assertion") and form.get("client_assertion_type") == ASSERTION_TYPE:
+            check_assertion(
+                form["client_assertion"],
+                app,
+                token_uri=self.token_uri(tenant),
+                certificates=self._directory.certificates(app),
+                federated=self._directory.federated_credentials(app),
+                now=self._clock.now(),
+            )
+        else:
+            text = (
+                "'client_assertion', 'client_secret' or 'request' is required for the"
+                " 'client_credentials' grant type."
+            )
+            raise Refused(401, "invalid_client", 7000216, text)
+        return app
+
+    def _check_secret(self, value: str, app: App) -> None:
         secret = self._directory.find_secret(app, value)
         if secret is None:
             text = (
@@ -177,7 +201,7 @@ class TokenEndpoint:
                 " the client secret value, not the client secret ID, for a secret added to app"
                 f" '{app.client_id}'."
             )
-            raise _Refused(401, "invalid_client", 7000215, text)
+            raise Refused(401, "invalid_client", 7000215, text)
         if secret.expires_on <= self._clock.now():
             text = (
                 f"The provided client secret keys for app '{app.client_id}' are expired. Visit the"
@@ -185,10 +209,9 @@ class TokenEndpoint:
                 " consider using certificate credentials for added security:"
                 " https://aka.ms/certCreds."
             )
-            raise _Refused(401, "invalid_client", 7000222, text)
-        return app
+            raise Refused(401, "invalid_client", 7000222, text)
 
-    def _error(self, refused: _Refused) -> dict[str, Any]:
+    def _error(self, refused: Refused) -> dict[str, Any]:
         trace_id, correlation_id = str(uuid.uuid4()), str(uuid.uuid4())
         timestamp = f"{datetime.fromtimestamp(self._clock.now(), UTC):%Y-%m-%d %H:%M:%SZ}"
         return {
@@ -223,10 +246,10 @@ def _check_grant(form: dict[str, str]) -> None:
     for name in ("grant_type", "client_id", "scope"):
         if not form.get(name, "").strip():
             text = f"The request body must contain the following parameter: '{name}'."
-            raise _Refused(400, "invalid_request", 900144, text)
+            raise Refused(400, "invalid_request", 900144, text)
     if form["grant_type"] != "client_credentials":
         text = f"The app requested an unsupported grant type '{form['grant_type']}'."
-        raise _Refused(400, "unsupported_grant_type", 70003, text)
+        raise Refused(400, "unsupported_grant_type", 70003, text)
 
 
 def _resource(form: dict[str, str]) -> str:
@@ -238,27 +261,11 @@ def _resource(form: dict[str, str]) -> str:
                 " flows must have a scope value with /.default suffixed to the resource identifier"
                 " (application ID URI)."
             )
-            raise _Refused(400, "invalid_scope", 1002012, text)
+            raise Refused(400, "invalid_scope", 1002012, text)
     if len(scopes) != 1:
         text = (
             "Provided value for the input parameter scope is not valid because it contains more"
             " than one resource."
         )
-        raise _Refused(400, "invalid_scope", 700022, text)
+        raise Refused(400, "invalid_scope", 700022, text)
     return scopes[0].removesuffix("/.default")
-
-
-def _refuse_without_secret(form: dict[str, str], app: App) -> Never:
-    if form.get("client_assertion"):
-        text = (
-            "The certificate with identifier used to sign the client assertion is not registered"
-            " on application. [Reason - The key was not found., Please visit the Azure Portal,"
-            " Graph Explorer or directly use MS Graph to see configured keys for app Id"
-            f" '{app.client_id}'.]"
-        )
-        raise _Refused(401, "invalid_client", 700027, text)
-    text = (
-        "'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials'"
-        " grant type."
-    )
-    raise _Refused(401, "invalid_client", 7000216, text)

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from exo_imap_oauth.testing._administration import EntraAdministration
 from exo_imap_oauth.testing._certificates import HOST, Certificates
 from exo_imap_oauth.testing._clock import Clock
 from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
 
-    from exo_imap_oauth.testing._faults import Fault
+    from exo_imap_oauth.testing._faults import Fault, Refusal
     from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
 
 _T = TypeVar("_T")
 
 
-class LoopbackExchange:
+class LoopbackExchange(EntraAdministration):
     """An Entra token endpoint and an Exchange Online IMAP server on 127.0.0.1.
 
     A context manager, to be entered once: the servers run inside the ``with`` block. Nothing is
@@ -43,6 +44,10 @@ class LoopbackExchange:
     :meth:`register_app` (client ID, tenant)              token endpoint: AADSTS700016, 90002
     :meth:`add_client_secret` (wrong, expired, none)      token endpoint: AADSTS7000215, 7000222,
                                                           7000216
+    :meth:`add_certificate` (wrong, expired, none)        token endpoint: AADSTS700027, 700024,
+                                                          700023, 50027
+    :meth:`add_federated_credential` (wrong issuer,       token endpoint: AADSTS700211, 700213,
+    subject, audience, key)                               7002138, 700212, 50013
     :meth:`add_permission`, :meth:`grant_admin_consent`   a token without ``roles``, then
                                                           ``NO AUTHENTICATE failed.``
     :meth:`new_service_principal` (also with the App      ``NO AUTHENTICATE failed.``
@@ -54,6 +59,11 @@ class LoopbackExchange:
                                                           ``* BYE Connection closed. 14``
     ====================================================  =========================================
 
+    What was set up is undone as an administrator does, or by the passing of time:
+    :meth:`expire_client_secret`, :meth:`revoke_consent`, :meth:`remove_permission`,
+    :meth:`remove_mailbox_permission`, :meth:`set_cas_mailbox`, :meth:`advance_clock`.
+    What fails on the way there is a :class:`Fault`, see :meth:`inject`.
+
     Exchange decides what a session may open when it logs in: what is granted or taken away
     afterwards is seen by the next login. All methods may be called from any thread.
 
@@ -62,25 +72,29 @@ class LoopbackExchange:
         port: The port of the IMAP server (implicit TLS), once it runs.
         ssl_context: A client context that trusts the service's CA and nothing else.
         ca_pem: The certificate of that CA.
+
+    Args:
+        refresh_in: What :attr:`refresh_in` is at first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, refresh_in: int | None = None) -> None:
         self._faults = Faults()
         self._certificates = Certificates(self._faults)
         self.host: str = HOST
         self.port: int = 0
         self.ca_pem: bytes = self._certificates.ca_pem
         self.ssl_context: ssl.SSLContext = ssl.create_default_context(cadata=self.ca_pem.decode())
-        self._clock = Clock()
-        self._directory = Directory(self._clock)
-        self._issuer = TokenIssuer(self._clock)
+        clock = Clock()
+        super().__init__(Directory(clock), clock)
+        self._issuer = TokenIssuer(clock)
         self._loop: LoopThread | None = None
-        endpoint = TokenEndpoint(self._directory, self._issuer, self._clock)
-        self._entra = EntraServer(endpoint, self._issuer, self._clock, self._faults)
+        self._refresh_in = refresh_in
+        self._endpoint = TokenEndpoint(self._directory, self._issuer, clock)
+        self._endpoint.refresh_in = refresh_in
+        self._entra = EntraServer(self._endpoint, self._issuer, clock, self._faults)
         self._imap = ImapService(
-            self._directory, self._issuer, self._clock, self._certificates.server, self._faults
+            self._directory, self._issuer, clock, self._certificates.server, self._faults
         )
-        self._secrets: list[ClientSecret] = []
         self._addresses: list[str] = []
 
     def __enter__(self) -> Self:
@@ -89,7 +103,7 @@ class LoopbackExchange:
             raise RuntimeError("a LoopbackExchange can be entered once only; make another one")
         self._loop = LoopThread()
         port = self._loop.listen(self._entra.serve, self._certificates.token_endpoint)
-        self._entra.base_uri = f"https://{HOST}:{port}"
+        self._endpoint.base_uri = f"https://{HOST}:{port}"
         self.port = self._loop.listen(self._imap.serve, self._certificates.imap)
         self._loop.start()
         return self
@@ -117,56 +131,10 @@ class LoopbackExchange:
         await loop.drop_connections()
         self._directory.clear()
         self._clock.reset()
+        self._endpoint.refresh_in = self._refresh_in
         self._imap.mailboxes.clear()
         self._secrets.clear()
         self._addresses.clear()
-
-    # ---- the administrator's steps in Entra ID -----------------------------------------------
-
-    def register_app(
-        self, display_name: str, *, tenant_id: str | None = None, token_lifetime: int = 3600
-    ) -> App:
-        """Register an application.
-
-        Args:
-            display_name: Its name.
-            tenant_id: The tenant (a GUID), which comes to be if need be; by default
-                :attr:`tenant_id`.
-            token_lifetime: How long its access tokens live, in seconds.
-
-        Returns:
-            The application with all its IDs.
-        """
-        return self._directory.register_app(display_name, tenant_id, token_lifetime)
-
-    def add_permission(self, app: App, permission: str) -> None:
-        """List an application permission of *Office 365 Exchange Online*.
-
-        It has no effect until :meth:`grant_admin_consent`.
-
-        Args:
-            app: The application.
-            permission: ``IMAP.AccessAsApp``; others exist, and do not let IMAP in.
-        """
-        self._directory.add_permission(app, permission)
-
-    def grant_admin_consent(self, app: App) -> None:
-        """Consent to the permissions that are listed now; later ones need consent again."""
-        self._directory.grant_admin_consent(app)
-
-    def add_client_secret(self, app: App, lifetime: float = 3600) -> ClientSecret:
-        """Create a client secret.
-
-        Args:
-            app: The application.
-            lifetime: Seconds from now until it expires; negative for an expired one.
-
-        Returns:
-            The secret, whose ``value`` a client sends.
-        """
-        secret = self._directory.add_client_secret(app, lifetime)
-        self._secrets.append(secret)
-        return secret
 
     # ---- the administrator's steps in Exchange Online ----------------------------------------
 
@@ -226,9 +194,21 @@ class LoopbackExchange:
         """``Remove-MailboxPermission``: what :meth:`add_mailbox_permission` gave."""
         self._directory.set_mailbox_permission(mailbox, object_id, access_rights, granted=False)
 
-    def set_cas_mailbox(self, mailbox: str, *, imap_enabled: bool) -> None:
-        """``Set-CASMailbox -Identity mailbox -ImapEnabled …``."""
-        self._directory.set_cas_mailbox(mailbox, imap_enabled=imap_enabled)
+    def set_cas_mailbox(
+        self, mailbox: str, *, imap_enabled: bool, reason_in_ok: bool = False
+    ) -> None:
+        """``Set-CASMailbox -Identity mailbox -ImapEnabled …``.
+
+        Args:
+            mailbox: The address of the mailbox.
+            imap_enabled: Whether IMAP is switched on for it.
+            reason_in_ok: Whether Exchange says that it is off when it authenticates:
+                ``OK [Error="UserDisabled" AuthResult=27 …] AUTHENTICATE completed.`` It does so
+                in some tenants.
+        """
+        self._directory.set_cas_mailbox(
+            mailbox, imap_enabled=imap_enabled, reason_in_ok=reason_in_ok
+        )
 
     # ---- what happens afterwards -------------------------------------------------------------
 
@@ -254,6 +234,14 @@ class LoopbackExchange:
         """
         self._clock.advance(seconds)
 
+    def drop_connections(self) -> None:
+        """Cut every connection now, as a firewall or a restarted server does.
+
+        Whoever is in IDLE, or waits for an answer, sees it end without a ``BYE``.
+        """
+        loop = self._running()
+        loop.call(loop.drop_connections())
+
     def inject(
         self,
         fault: Fault,
@@ -261,6 +249,7 @@ class LoopbackExchange:
         seconds: float | None = None,
         *,
         command: str | None = None,
+        reply: Refusal | None = None,
     ) -> Injection:
         """Let something go wrong.
 
@@ -272,6 +261,7 @@ class LoopbackExchange:
             times: How often; None: until :meth:`Injection.remove`.
             seconds: How long, or the pause that the service asks for.
             command: The IMAP command to wait for, such as ``SELECT`` or ``UID FETCH``.
+            reply: What the refusal begins with, ``BAD`` or ``NO``; Exchange says both.
 
         Returns:
             The injection, which counts its ``hits`` and can be removed.
@@ -285,9 +275,22 @@ class LoopbackExchange:
             ...     exchange.inject(Fault.IMAP_THROTTLED, seconds=60, command="SELECT")
             <Injection of Fault.IMAP_THROTTLED at SELECT, hits: 0>
         """
-        injection = Injection(fault, times, seconds, command, self._running().loop)
+        loop = self._running().loop
+        injection = Injection(fault, times, seconds, command=command, reply=reply, loop=loop)
         self._faults.add(injection)
         return injection
+
+    @property
+    def refresh_in(self) -> int | None:
+        """After how many seconds the token endpoint asks for a new token (``refresh_in``).
+
+        None, as it is by default: it says nothing of it. Set it for the answers to come.
+        """
+        return self._endpoint.refresh_in
+
+    @refresh_in.setter
+    def refresh_in(self, seconds: int | None) -> None:
+        self._endpoint.refresh_in = seconds
 
     @property
     def token_requests(self) -> tuple[TokenRequest, ...]:
@@ -309,11 +312,11 @@ class LoopbackExchange:
     @property
     def authority(self) -> str:
         """The base of the Entra addresses, without a trailing slash."""
-        return self._entra.base_uri
+        return self._endpoint.base_uri
 
     def token_uri(self, tenant_id: str | None = None) -> str:
         """The token endpoint of a tenant, by default of :attr:`tenant_id`."""
-        return f"{self.authority}/{tenant_id or self.tenant_id}/oauth2/v2.0/token"
+        return self._endpoint.token_uri(tenant_id or self.tenant_id)
 
     def write_ca(self, path: str | PathLike[str]) -> Path:
         """Write the CA's certificate (PEM) to a file, for what wants a file name."""
@@ -326,6 +329,7 @@ class LoopbackExchange:
         folder: str | PathLike[str],
         *,
         secret: ClientSecret | None = None,
+        app: App | None = None,
         mailbox: str | None = None,
     ) -> Path:
         """Write a ``cmsbs-conf`` folder with the values of what was set up.
@@ -334,13 +338,16 @@ class LoopbackExchange:
             folder: Where to make the folder ``cmsbs-conf``.
             secret: The client secret, which names the application too; by default the one
                 that was created last.
+            app: An application without a secret, in place of ``secret``; the file holds none.
             mailbox: The address of the mailbox; by default the first one.
 
         Returns:
             The folder ``cmsbs-conf``; its ``cmsbs.properties`` is readable by its owner only.
         """
-        if secret is None:
-            secret = _first(self._secrets[-1:], "client secret", "add_client_secret")
+        if app is None:
+            if secret is None:
+                secret = _first(self._secrets[-1:], "client secret", "add_client_secret")
+            app = secret.app
         mailbox = mailbox or _first(self._addresses, "mailbox", "add_mailbox")
         settings = {
             "server": self.host,
@@ -348,9 +355,9 @@ class LoopbackExchange:
             "ssl": "true",
             "user": mailbox,
             "authenticationMethod": "oauth2",
-            "oauth2.accessTokenUri": self.token_uri(secret.app.tenant_id),
-            "oauth2.clientId": secret.app.client_id,
-            "oauth2.clientSecret": secret.value,
+            "oauth2.accessTokenUri": self.token_uri(app.tenant_id),
+            "oauth2.clientId": app.client_id,
+            **({} if secret is None else {"oauth2.clientSecret": secret.value}),
             "oauth2.scope": "https://outlook.office.com/.default",
             "oauth2.grantType": "client_credentials",
             "oauth2.debug": "true",

@@ -7,93 +7,89 @@ import math
 import threading
 from contextlib import suppress
 from enum import Enum
+from typing import Literal
 
 from typing_extensions import override
+
+Refusal = Literal["BAD", "NO"]
 
 
 class Fault(Enum):
     """What :meth:`LoopbackExchange.inject` lets go wrong.
 
-    ``TOKEN_`` faults meet the token endpoint, ``IMAP_`` faults the IMAP server. What is said
-    below about ``seconds`` and ``command`` are the two parameters of ``inject``; a fault that
-    does not mention one does not take it. A fault *at a command* meets the next one of any kind,
-    the ``CAPABILITY`` included that most clients begin with, unless ``command`` names one.
+    ``TOKEN_`` faults meet the token endpoint, ``IMAP_`` faults the IMAP server. In brackets
+    stands what ``inject`` takes for a fault besides ``times``, with its default. A fault *at a
+    command* meets the next one of any kind, the ``CAPABILITY`` included that most clients begin
+    with, unless ``command`` names one.
+
+    Attributes:
+        TOKEN_REFUSE: The connection is turned away (RST) before TLS begins.
+        TOKEN_RESET: The connection is reset once the request is read.
+        TOKEN_STALL: (``seconds``: never) The request is read, and the answer comes after
+            ``seconds``.
+        TOKEN_SLOW: (``seconds``: 1) The right answer, byte by byte with ``seconds`` in between.
+        TOKEN_THROTTLED: (``seconds``: 30) HTTP 429 with ``Retry-After: seconds``.
+        TOKEN_UNAVAILABLE: (``seconds``: none) HTTP 503, AADSTS90033, with
+            ``Retry-After: seconds`` if they are given.
+        TOKEN_HTML: HTTP 200 with a web page, as gateways and captive portals have it.
+        TOKEN_TRUNCATED_JSON: HTTP 200 with the first half of the right answer.
+        TOKEN_HUGE_BODY: HTTP 200 with a body of 64 MiB.
+        TOKEN_REDIRECT: HTTP 302 to another host.
+        TOKEN_EXPIRED_CERTIFICATE: A certificate of the right CA that expired yesterday.
+        TOKEN_FOREIGN_CERTIFICATE: A certificate of a CA that nobody trusts.
+        IMAP_NO_GREETING: (``seconds``: never) The connection is accepted, and greeted after
+            ``seconds``.
+        IMAP_BYE_GREETING: The greeting is a ``BYE``.
+        IMAP_STALL: (``seconds``: never, ``command``) At a command: it is answered after
+            ``seconds``.
+        IMAP_RESET: (``command``) At a command: the connection is reset, and the command is not
+            carried out.
+        IMAP_IDLE_RESET: (``seconds``: 0) The connection is reset ``seconds`` after ``IDLE`` has
+            begun.
+        IMAP_AUTHENTICATE_FAILED: A good token is refused: ``NO AUTHENTICATE failed.``.
+        IMAP_CHALLENGE: The same, after a JSON error challenge (RFC 7628 section 3.2.2).
+        IMAP_WRONG_SERVER: A good token is authenticated with ``WrongServerException`` in the
+            ``OK``, and the mailbox does not open in that session; it does in the next.
+        IMAP_THROTTLED: (``seconds``: 300, ``command``, ``reply``: BAD) At a command:
+            ``BAD Request is throttled.``, to wait for ``seconds``; with ``reply="NO"`` a ``NO``,
+            which :mod:`imaplib` returns instead of raising it.
+        IMAP_SESSION_INVALIDATED: (``command``) At a command:
+            ``* BYE Session invalidated - AccessTokenExpired``.
+        IMAP_CONNECTION_CLOSED: (``command``) At a command: ``* BYE Connection closed. 14``.
+        IMAP_ENDLESS_LINES: (``seconds``: without end, ``command``) At a command: untagged lines,
+            for ``seconds`` and then the end.
+        IMAP_LONG_LINE: (``command``) At a command: an untagged line of 2 MiB before the answer.
+        IMAP_NO_XOAUTH2: A ``CAPABILITY`` answer without ``AUTH=XOAUTH2``.
+        IMAP_NO_SASL_IR: A ``CAPABILITY`` answer without ``SASL-IR``.
     """
 
     TOKEN_REFUSE = "token-refuse"
-    """The connection is turned away (RST) before TLS begins."""
-
     TOKEN_RESET = "token-reset"
-    """The connection is reset once the request is read."""
-
     TOKEN_STALL = "token-stall"
-    """The request is read, and the answer comes after ``seconds``; by default never."""
-
     TOKEN_SLOW = "token-slow"
-    """The right answer, byte by byte with ``seconds`` in between; by default 1."""
-
     TOKEN_THROTTLED = "token-throttled"
-    """HTTP 429 with ``Retry-After: seconds``; by default 30."""
-
     TOKEN_UNAVAILABLE = "token-unavailable"
-    """HTTP 503, AADSTS90033, with ``Retry-After: seconds`` if they are given."""
-
     TOKEN_HTML = "token-html"
-    """HTTP 200 with a web page, as gateways and captive portals have it."""
-
     TOKEN_TRUNCATED_JSON = "token-truncated-json"
-    """HTTP 200 with the first half of the right answer."""
-
     TOKEN_HUGE_BODY = "token-huge-body"
-    """HTTP 200 with a body of 64 MiB."""
-
     TOKEN_REDIRECT = "token-redirect"
-    """HTTP 302 to another host."""
-
     TOKEN_EXPIRED_CERTIFICATE = "token-expired-certificate"
-    """A certificate of the right CA that expired yesterday."""
-
     TOKEN_FOREIGN_CERTIFICATE = "token-foreign-certificate"
-    """A certificate of a CA that nobody trusts."""
-
     IMAP_NO_GREETING = "imap-no-greeting"
-    """The connection is accepted, and greeted after ``seconds``; by default never."""
-
     IMAP_BYE_GREETING = "imap-bye-greeting"
-    """The greeting is a ``BYE``."""
-
     IMAP_STALL = "imap-stall"
-    """At a command: it is answered after ``seconds``; by default never."""
-
     IMAP_RESET = "imap-reset"
-    """At a command: the connection is reset, and the command is not carried out."""
-
+    IMAP_IDLE_RESET = "imap-idle-reset"
     IMAP_AUTHENTICATE_FAILED = "imap-authenticate-failed"
-    """A good token is refused: ``NO AUTHENTICATE failed.``."""
-
     IMAP_CHALLENGE = "imap-challenge"
-    """The same, after a JSON error challenge (RFC 7628 section 3.2.2)."""
-
+    IMAP_WRONG_SERVER = "imap-wrong-server"
     IMAP_THROTTLED = "imap-throttled"
-    """At a command: ``BAD Request is throttled.``, to wait for ``seconds``; by default 300."""
-
     IMAP_SESSION_INVALIDATED = "imap-session-invalidated"
-    """At a command: ``* BYE Session invalidated - AccessTokenExpired``."""
-
     IMAP_CONNECTION_CLOSED = "imap-connection-closed"
-    """At a command: ``* BYE Connection closed. 14``."""
-
     IMAP_ENDLESS_LINES = "imap-endless-lines"
-    """At a command: untagged lines, for ``seconds`` and then the end; by default without end."""
-
     IMAP_LONG_LINE = "imap-long-line"
-    """At a command: an untagged line of 2 MiB before the answer."""
-
     IMAP_NO_XOAUTH2 = "imap-no-xoauth2"
-    """A ``CAPABILITY`` answer without ``AUTH=XOAUTH2``."""
-
     IMAP_NO_SASL_IR = "imap-no-sasl-ir"
-    """A ``CAPABILITY`` answer without ``SASL-IR``."""
 
     @override
     def __repr__(self) -> str:
@@ -116,6 +112,7 @@ _DEFAULT_SECONDS = {
     Fault.TOKEN_UNAVAILABLE: 0.0,
     Fault.IMAP_NO_GREETING: math.inf,
     Fault.IMAP_STALL: math.inf,
+    Fault.IMAP_IDLE_RESET: 0.0,
     Fault.IMAP_THROTTLED: 300.0,
     Fault.IMAP_ENDLESS_LINES: math.inf,
 }
@@ -127,6 +124,7 @@ class Injection:
     Attributes:
         fault: The fault.
         command: The IMAP command it waits for, or None for any.
+        reply: What a refusal of its own begins with.
         seconds: Its duration or pause, as its description says; 0 if it has none.
     """
 
@@ -135,12 +133,15 @@ class Injection:
         fault: Fault,
         times: int | None,
         seconds: float | None,
+        *,
         command: str | None,
+        reply: Refusal | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        _check(fault, times, seconds, command)
+        _check(fault, times, seconds, command, reply)
         self.fault: Fault = fault
         self.command: str | None = command and command.upper()
+        self.reply: Refusal = reply or "BAD"
         self.seconds: float = _DEFAULT_SECONDS.get(fault, 0.0) if seconds is None else seconds
         self._left = math.inf if times is None else times
         self._hits = 0
@@ -222,7 +223,13 @@ class Faults:
         return next((i for i in self._injections if i.fault in faults and i.strike(command)), None)
 
 
-def _check(fault: object, times: int | None, seconds: float | None, command: str | None) -> None:
+def _check(
+    fault: object,
+    times: int | None,
+    seconds: float | None,
+    command: str | None,
+    reply: str | None,
+) -> None:
     if not isinstance(fault, Fault):
         raise TypeError(f"fault must be a Fault, not {type(fault).__name__}")
     if times is not None and times < 1:
@@ -233,3 +240,7 @@ def _check(fault: object, times: int | None, seconds: float | None, command: str
         raise ValueError(f"seconds must be a finite number and not negative, not {seconds}")
     if command is not None and fault not in AT_A_COMMAND:
         raise ValueError(f"{fault!r} takes no command")
+    if reply is not None and fault is not Fault.IMAP_THROTTLED:
+        raise ValueError(f"{fault!r} takes no reply")
+    if reply not in {None, "BAD", "NO"}:
+        raise ValueError(f"reply must be BAD or NO, not {reply!r}")

@@ -36,16 +36,11 @@ class _Request(NamedTuple):
 
 
 class EntraServer:
-    """Serves the token endpoint, its OpenID configuration and its keys.
-
-    Attributes:
-        base_uri: The authority, without a trailing slash; set once the port is known.
-    """
+    """Serves the token endpoint, its OpenID configuration and its keys."""
 
     def __init__(
         self, endpoint: TokenEndpoint, issuer: TokenIssuer, clock: Clock, faults: Faults
     ) -> None:
-        self.base_uri = ""
         self._endpoint = endpoint
         self._issuer = issuer
         self._clock = clock
@@ -97,10 +92,10 @@ class EntraServer:
         return reply
 
     def _openid_configuration(self, tenant: str) -> dict[str, Any]:
-        base = f"{self.base_uri}/{tenant}"
+        base = f"{self._endpoint.base_uri}/{tenant}"
         return {
-            "token_endpoint": f"{base}/oauth2/v2.0/token",
-            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            "token_endpoint": self._endpoint.token_uri(tenant),
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
             "jwks_uri": f"{base}/discovery/v2.0/keys",
             "response_types_supported": ["code"],
             "subject_types_supported": ["pairwise"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 from base64 import b64encode
 from contextlib import suppress
@@ -32,14 +33,22 @@ from typing_extensions import override
 
 from exo_imap_oauth.testing._certificates import HOST
 from exo_imap_oauth.testing._commands import SaslCommand, exchange_commands, parse_xoauth2
+from exo_imap_oauth.testing._directory import Verdict
 from exo_imap_oauth.testing._faults import AT_A_COMMAND, Fault
-from exo_imap_oauth.testing._imap_faults import CHALLENGE, CLOSED, SESSION_INVALIDATED, misbehave
+from exo_imap_oauth.testing._imap_faults import (
+    CHALLENGE,
+    CLOSED,
+    SESSION_INVALIDATED,
+    WRONG_SERVER,
+    misbehave,
+)
+from exo_imap_oauth.testing._loop import reset
 from exo_imap_oauth.testing._records import Login
 from exo_imap_oauth.testing._tokens import TokenRefused
 
 if TYPE_CHECKING:
-    import asyncio
     import ssl
+    from collections.abc import Mapping
 
     from pymap.parsing.command import Command
     from pymap.parsing.command.any import CapabilityCommand, LogoutCommand
@@ -72,6 +81,12 @@ _AFTER_LOGIN = (
 _INVALID_STATE = b"Command received in Invalid state."
 _NOT_CONNECTED = b"User is authenticated but not connected."
 _LACKING = {Fault.IMAP_NO_XOAUTH2: b"AUTH=XOAUTH2", Fault.IMAP_NO_SASL_IR: b"SASL-IR"}
+_AT_A_LOGIN = (
+    Fault.IMAP_AUTHENTICATE_FAILED,
+    Fault.IMAP_CHALLENGE,
+    Fault.IMAP_WRONG_SERVER,
+)
+_SERVERS = "Proxy=LOOPBACK.EURP000.PROD.OUTLOOK.COM:1993:SSL"
 _PATIENCE = 3  # commands to a mailbox that is not connected, before the connection is closed
 
 
@@ -134,28 +149,42 @@ class _State(ConnectionState):
     def expired(self) -> bool:
         return self._expires_on is not None and self._service.clock.now() >= self._expires_on
 
-    def xoauth2(self, response: bytes, fault: Injection | None, *, initial: bool) -> bool:
-        """Judge a SASL response: whether the user is authenticated now."""
-        outcome: LoginOutcome = "refused"
+    def xoauth2(self, response: bytes, fault: Injection | None, *, initial: bool) -> Verdict:
+        """Judge a SASL response, and open the mailbox if it may be opened."""
         user, client_id = "", None
         credentials = parse_xoauth2(response)
         if credentials is None:
-            reason = "malformed XOAUTH2 response"
+            verdict = Verdict("refused", "malformed XOAUTH2 response")
         else:
             user, token = credentials
             try:
                 claims = self._service.issuer.verify(token)
             except TokenRefused as refused:
-                client_id, reason = refused.client_id, str(refused)
+                client_id, verdict = refused.client_id, Verdict("refused", str(refused))
             else:
                 client_id = claims["appid"]
-                if fault is None:
-                    outcome, reason = self._service.directory.may_open(user, claims)
-                    self._open(user, outcome, claims["exp"])
-                else:
-                    reason = f"fault {fault.fault.value}"
-        self.record(user, "XOAUTH2", reason, initial=initial, client_id=client_id, outcome=outcome)
-        return self.authenticated
+                verdict = self._verdict(user, claims, fault)
+                self._open(user, verdict.outcome, claims["exp"])
+        self.record(
+            user,
+            "XOAUTH2",
+            verdict.reason,
+            initial=initial,
+            client_id=client_id,
+            outcome=verdict.outcome,
+        )
+        return verdict
+
+    def _verdict(self, user: str, claims: Mapping[str, Any], fault: Injection | None) -> Verdict:
+        verdict = self._service.directory.may_open(user, claims)
+        if fault is None:
+            return verdict
+        reason = f"fault {fault.fault.value}"
+        if fault.fault is not Fault.IMAP_WRONG_SERVER:
+            return Verdict("refused", reason)
+        if verdict.outcome == "connected":
+            return Verdict("not connected", reason, WRONG_SERVER)
+        return verdict
 
     def _open(self, user: str, outcome: LoginOutcome, expires_on: float) -> None:
         if outcome == "refused":
@@ -242,6 +271,12 @@ class _State(ConnectionState):
         return ResponseOk(cmd.tag, b"UNSELECT completed."), None
 
 
+def _completed(told: str) -> bytes:
+    """The text of the OK to AUTHENTICATE, with what Exchange tells in it."""
+    code = f"[{told} {_SERVERS} Service=Imap4] " if told else ""
+    return f"{code}AUTHENTICATE completed.".encode()
+
+
 class _Whole(WriteStream):
     """Collects a response."""
 
@@ -319,8 +354,22 @@ class _Connection(IMAPConnection):
         if isinstance(command, SaslCommand) and not state.authenticated:
             return await self._sasl(state, command)
         if isinstance(command, IdleCommand):
-            return await self.idle(state, command)
+            return await self._idle(state, command)
         return await state.do_command(command)
+
+    async def _idle(self, state: _State, command: IdleCommand) -> Response:
+        fault = self._faults.strike(Fault.IMAP_IDLE_RESET)
+        if fault is None:
+            return await self.idle(state, command)
+        cutting = asyncio.create_task(self._cut(fault))
+        try:
+            return await self.idle(state, command)
+        finally:
+            cutting.cancel()
+
+    async def _cut(self, fault: Injection) -> None:
+        await fault.wait()
+        reset(self.writer)
 
     async def _sasl(self, state: _State, command: SaslCommand) -> Response:
         response = command.initial_response
@@ -334,9 +383,10 @@ class _Connection(IMAPConnection):
             mechanism = command.mech_name.decode(errors="replace")
             state.record("", mechanism, "only XOAUTH2 can log in", initial=initial)
         else:
-            fault = self._faults.strike(Fault.IMAP_AUTHENTICATE_FAILED, Fault.IMAP_CHALLENGE)
-            if state.xoauth2(response, fault, initial=initial):
-                return ResponseOk(command.tag, b"AUTHENTICATE completed.")
+            fault = self._faults.strike(*_AT_A_LOGIN)
+            verdict = state.xoauth2(response, fault, initial=initial)
+            if verdict.outcome != "refused":
+                return ResponseOk(command.tag, _completed(verdict.told))
             if fault and fault.fault is Fault.IMAP_CHALLENGE:
                 await self.write_response(CHALLENGE)
                 await self.readline()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from base64 import b64encode
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pymap.parsing.response import ResponseBad, ResponseBye, ResponseContinuation
+from pymap.parsing.response import ResponseBad, ResponseBye, ResponseContinuation, ResponseNo
 
 from exo_imap_oauth.testing._faults import Fault
 from exo_imap_oauth.testing._loop import reset
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing._faults import Injection
 
 CLOSED = b"Connection closed. 14"
+WRONG_SERVER = (
+    'Error="Microsoft.Exchange.Data.Storage.WrongServerException:Cross Server access is not'
+    f' allowed for mailbox {uuid.uuid4()}" AuthResultFromPopImapEnd=0'
+)
 SESSION_INVALIDATED = b"Session invalidated - AccessTokenExpired"
 # As Dovecot sends it; nobody has shown one of Exchange's.
 CHALLENGE = ResponseContinuation(
@@ -42,7 +47,8 @@ async def misbehave(
         case Fault.IMAP_THROTTLED:
             backoff = injection.seconds * 1000
             text = f"Request is throttled. Suggested Backoff Time: {backoff:.0f} milliseconds"
-            return ResponseBad(tag, text.encode())
+            refuse = ResponseNo if injection.reply == "NO" else ResponseBad
+            return refuse(tag, text.encode())
         case Fault.IMAP_SESSION_INVALIDATED:
             return ResponseBye(SESSION_INVALIDATED)
         case Fault.IMAP_CONNECTION_CLOSED:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     ChooseTls = Callable[[], ssl.SSLContext | None]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("exo_imap_oauth.testing")
 
 _T = TypeVar("_T")
 _LINE_LIMIT = 1024 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ class TokenIssuer:
             "oid": app.enterprise_object_id,
             "sub": app.enterprise_object_id,
             "tid": app.tenant_id,
+            "uti": secrets.token_urlsafe(16),  # no two tokens are equal
             "ver": "1.0",
         }
         if roles:

@@ -63,7 +63,7 @@ class Servers(NamedTuple):
 def running_servers(binary: str, folder: Path) -> Generator[Servers]:
     """Both servers, running."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
-    with ready_exchange() as exchange:
+    with ready_exchange(trust=False) as exchange:
         with Dovecot(
             {KID: public_pem(key.public_key()), **_keys(exchange, folder)},
             issuers=[ISSUER, f"https://sts.windows.net/{exchange.app.tenant_id}/"],

@@ -84,7 +84,7 @@ def test_fifty_clients_at_once() -> None:
 
 
 def test_a_client_that_does_not_trust_the_ca_harms_nobody() -> None:
-    with ready_exchange() as exchange:
+    with ready_exchange(trust=False) as exchange:
         raw = socket.create_connection(("127.0.0.1", exchange.port))
         with raw, pytest.raises(ssl.SSLCertVerificationError):
             ssl.create_default_context().wrap_socket(raw, server_hostname="localhost")

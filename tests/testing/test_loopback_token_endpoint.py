@@ -56,6 +56,7 @@ def test_a_token_has_the_claims_of_an_app_only_token(exchange: ReadyExchange) ->
     app = exchange.app
     assert claims.pop("exp") == claims["iat"] + 3600
     assert claims.pop("iat") == claims.pop("nbf")
+    assert claims.pop("uti")
     assert claims == {
         "aud": "https://outlook.office365.com",
         "iss": f"https://sts.windows.net/{app.tenant_id}/",
@@ -101,7 +102,7 @@ def test_consent_covers_what_was_listed_when_it_was_given(exchange: ReadyExchang
         ({"client_secret": None}, (401, "invalid_client", 7000216)),
         (
             {"client_secret": None, "client_assertion": "e30.e30.e30"},
-            (401, "invalid_client", 700027),
+            (401, "invalid_client", 7000216),
         ),
         ({"client_id": str(uuid4())}, (400, "unauthorized_client", 700016)),
         ({"tenant": str(uuid4())}, (400, "invalid_tenant", 90002)),

@@ -1,0 +1,181 @@
+"""A ready exchange without pytest's fixtures, and what can be undone in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import jwt
+import pytest
+from testing.loopback_client import Wire, fetch_token, form, http
+
+from exo_imap_oauth.errors import TokenEndpointUnavailable
+from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
+from exo_imap_oauth.testing._faults import _DEFAULT_SECONDS, AT_A_COMMAND
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
+
+
+def roles(exchange: ReadyExchange) -> object:
+    claims = jwt.decode(fetch_token(exchange), options={"verify_signature": False})
+    return claims.get("roles")
+
+
+def test_its_inbox_opens_and_the_environment_is_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/company.pem")
+    before = dict(os.environ)
+    with ready_exchange() as exchange, exchange.inbox.open() as imap:
+        assert imap.select() == ("OK", [b"3"])
+        bundle = os.environ["SSL_CERT_FILE"]
+    assert dict(os.environ) == before
+    assert not os.path.exists(bundle)  # noqa: PTH110 - a name as the environment holds it
+
+
+def test_two_at_once_are_both_trusted() -> None:
+    with ready_exchange() as one, ready_exchange() as two:
+        for exchange in (one, two):
+            with exchange.inbox.open():
+                pass
+        assert one.inbox != two.inbox
+
+
+def test_without_trust_its_context_is_needed() -> None:
+    before = dict(os.environ)
+    with ready_exchange(trust=False) as exchange:
+        assert dict(os.environ) == before
+        with pytest.raises(TokenEndpointUnavailable, match="certificate"), exchange.inbox.open():
+            pass
+        with exchange.inbox.open(ssl_context=exchange.ssl_context) as imap:
+            assert imap.select() == ("OK", [b"3"])
+
+
+def test_a_set_up_that_fails_leaves_neither_server_nor_trust(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange = ready_exchange()
+    before = dict(os.environ)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(exchange, "register_app", fail)
+    with pytest.raises(ZeroDivisionError):
+        exchange.__enter__()
+    assert dict(os.environ) == before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", exchange.port))
+
+
+def test_it_has_a_certificate_if_wanted() -> None:
+    with ready_exchange(trust=False) as exchange:
+        assert exchange.certificate is None
+    with ready_exchange(trust=False, certificate=True) as exchange:
+        assert exchange.certificate is not None
+        assert exchange.certificate.app == exchange.app
+        assert exchange.certificate.pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
+
+
+def test_an_app_without_a_secret_is_configured_without_one(tmp_path: Path) -> None:
+    with ready_exchange(trust=False) as exchange:
+        conf = exchange.write_config(tmp_path, app=exchange.app)
+        text = (conf / "cmsbs.properties").read_text()
+        assert exchange.app.client_id in text
+        assert "clientSecret" not in text
+
+
+# ---- what is undone --------------------------------------------------------------------------
+
+
+def test_consent_is_revoked_for_the_tokens_to_come(exchange: ReadyExchange) -> None:
+    assert roles(exchange) == ["IMAP.AccessAsApp"]
+    exchange.revoke_consent(exchange.app)
+    assert roles(exchange) is None
+    exchange.grant_admin_consent(exchange.app)
+    assert roles(exchange) == ["IMAP.AccessAsApp"]
+
+
+def test_a_permission_that_is_removed_stays_until_consent_is_given_again(
+    exchange: ReadyExchange,
+) -> None:
+    exchange.remove_permission(exchange.app, "IMAP.AccessAsApp")
+    assert roles(exchange) == ["IMAP.AccessAsApp"]
+    exchange.grant_admin_consent(exchange.app)
+    assert roles(exchange) is None
+    with pytest.raises(ValueError, match="add_permission comes first"):
+        exchange.remove_permission(exchange.app, "IMAP.AccessAsApp")
+
+
+def test_a_secret_expires_at_once_and_alone(exchange: ReadyExchange) -> None:
+    other = exchange.add_client_secret(exchange.app)
+    exchange.expire_client_secret(exchange.secret)
+    answer = http(exchange, exchange.token_uri(), form(exchange))
+    assert answer.json()["error_codes"] == [7000222]
+    assert fetch_token(exchange, client_secret=other.value)
+
+
+# ---- what an answer says ---------------------------------------------------------------------
+
+
+def test_no_two_tokens_are_equal(exchange: ReadyExchange) -> None:
+    assert fetch_token(exchange) != fetch_token(exchange)
+
+
+def test_an_answer_says_when_to_ask_again_if_it_is_told_to() -> None:
+    def refresh_in(exchange: ReadyExchange) -> object:
+        return http(exchange, exchange.token_uri(), form(exchange)).json().get("refresh_in")
+
+    with ready_exchange(trust=False, refresh_in=1800) as exchange:
+        assert refresh_in(exchange) == 1800
+        exchange.refresh_in = None
+        assert refresh_in(exchange) is None
+        exchange.reset()
+        assert exchange.refresh_in == 1800
+    assert LoopbackExchange().refresh_in is None
+
+
+# ---- help ------------------------------------------------------------------------------------
+
+
+def described() -> dict[str, str]:
+    """What ``help(Fault)`` says of each fault."""
+    assert Fault.__doc__ is not None
+    _, _, attributes = Fault.__doc__.partition("Attributes:\n")
+    texts = (" ".join(text.split()) for text in attributes.split("\n        "))
+    found: dict[str, str] = {}
+    for text in texts:
+        name, colon, rest = text.partition(": ")
+        if colon and name in Fault.__members__:
+            found[name] = rest
+        else:
+            found[list(found)[-1]] += " " + text
+    return found
+
+
+def test_help_tells_of_every_fault_what_it_takes() -> None:
+    texts = described()
+    assert list(texts) == list(Fault.__members__)
+    for fault in Fault:
+        taken = texts[fault.name].partition(")")[0] if texts[fault.name].startswith("(") else ""
+        assert ("``seconds``" in taken) == (fault in _DEFAULT_SECONDS), fault
+        assert ("``command``" in taken) == (fault in AT_A_COMMAND), fault
+        assert ("``reply``" in taken) == (fault is Fault.IMAP_THROTTLED), fault
+
+
+def test_what_the_servers_log_can_be_told_from_the_librarys_own(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, exchange: ReadyExchange
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(exchange._issuer, "verify", fail)
+    with Wire(exchange) as wire:
+        wire.line()
+        assert wire.authenticate(exchange.mailbox, "token") == b""
+    assert {record.name for record in caplog.records} == {"exo_imap_oauth.testing"}
