@@ -7,6 +7,7 @@ reads it. Nothing heavy is imported before something is read.
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from importlib import import_module
@@ -148,6 +149,8 @@ def _path(source: str | PathLike[str], container: str) -> Path:
 
 def _from_pem(data: bytes, password: bytes | None) -> KeyPair:
     """The pair in PEM text (RFC 7468)."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes text
+        data = data.decode("utf-16", errors="replace").encode()
     keys, texts = _blocks(data, b"PRIVATE KEY"), _blocks(data, b"CERTIFICATE")
     if not keys and not texts:
         raise _Unusable(_why_no_pem(data))

@@ -27,7 +27,7 @@ class SecretFile:
     __slots__ = ("_path",)
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # whatever folder the program goes to
 
     def __call__(self) -> str:
         """The secret as it is now.

@@ -11,7 +11,7 @@ import re
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from hashlib import sha256
+from hashlib import sha1, sha256
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from typing_extensions import override
@@ -162,14 +162,15 @@ class ClientCertificate:
     """A digest of the certificate."""
 
     def __init__(self, pair: KeyPair) -> None:
-        from cryptography.hazmat.primitives.hashes import SHA1, SHA256  # noqa: PLC0415 - on use
+        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - on use
 
         key, certificate = pair
+        der = certificate.public_bytes(Encoding.DER)
         self._key = key
         self._valid_from = int(certificate.not_valid_before_utc.timestamp())
         self.expires_on = int(certificate.not_valid_after_utc.timestamp())
-        self.thumbprint = certificate.fingerprint(SHA1()).hex().upper()  # noqa: S303 - a name
-        self.fingerprint = certificate.fingerprint(SHA256())
+        self.thumbprint = sha1(der, usedforsecurity=False).hexdigest().upper()
+        self.fingerprint = sha256(der).digest()
         self._s256 = urlsafe_b64encode(self.fingerprint).rstrip(b"=").decode()
 
     @classmethod

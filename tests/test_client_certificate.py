@@ -95,6 +95,7 @@ def assertion_of(fields: dict[str, str], audience: str = TOKEN_URI) -> tuple[Any
         ),
         pytest.param(PEM, PASSPHRASE, id="a passphrase that nothing needs"),
         pytest.param(PEM.replace(b"\n", b"\r\n"), None, id="line ends of Windows"),
+        pytest.param(PEM.decode().encode("utf-16"), None, id="written by PowerShell"),
         pytest.param(
             b"Bag Attributes\n    friendlyName: bot\n" + PEM, None, id="as openssl pkcs12 prints it"
         ),

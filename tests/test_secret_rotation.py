@@ -212,6 +212,16 @@ def test_a_secret_file_gives_what_is_in_it_now_without_one_line_end(tmp_path: Pa
     assert read() == "a~b \n"
 
 
+def test_a_relative_path_stays_the_same_file_wherever_the_program_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "client_secret").write_text("a~b")
+    monkeypatch.chdir(tmp_path)
+    read = SecretFile("client_secret")
+    monkeypatch.chdir("/")
+    assert read() == "a~b"
+
+
 def test_secret_files_are_equal_by_path_pickle_and_show_nothing(tmp_path: Path) -> None:
     file = SecretFile(tmp_path / "a")
     assert file == SecretFile(str(tmp_path / "a"))
