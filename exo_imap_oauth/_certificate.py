@@ -214,24 +214,21 @@ def _from_pfx(data: bytes, password: bytes | None) -> KeyPair:
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - loaded on use
     from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415 - the same
 
-    # Without a passphrase there are two ways to write one; programs differ.
-    for attempt in (None, b"") if password is None else (password,):
-        try:
-            key, certificate, others = pkcs12.load_key_and_certificates(data, attempt)
-        except UnsupportedAlgorithm:
-            raise _Unusable(
-                "it is encrypted in a way that is no longer supported. Export it again, with"
-                " AES256-SHA256 where Windows asks for the encryption."
-            ) from None
-        except (TypeError, ValueError):
-            continue
-        certificates = [*([] if certificate is None else [certificate]), *others]
-        if key is None:
-            raise _Unusable("there is no private key in it. Export it with the private key.")
-        if not certificates:
-            raise _Unusable("there is a private key but no certificate in it. Export both.")
-        return _matched(key, certificates)
-    raise _Unusable(_why_no_pfx(data, password))
+    try:
+        key, certificate, others = pkcs12.load_key_and_certificates(data, password)
+    except UnsupportedAlgorithm:
+        raise _Unusable(
+            "it is encrypted in a way that is no longer supported. Export it again, with"
+            " AES256-SHA256 where Windows asks for the encryption."
+        ) from None
+    except (TypeError, ValueError):
+        raise _Unusable(_why_no_pfx(data, password)) from None
+    certificates = [*([] if certificate is None else [certificate]), *others]
+    if key is None:
+        raise _Unusable("there is no private key in it. Export it with the private key.")
+    if not certificates:
+        raise _Unusable("there is a private key but no certificate in it. Export both.")
+    return _matched(key, certificates)
 
 
 def _why_no_pfx(data: bytes, password: bytes | None) -> str:

@@ -9,10 +9,15 @@ import pytest
 from support.leaks import everything_in
 from support.token_endpoint import TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth.credentials import ClientAssertion
+from exo_imap_oauth.credentials import ClientAssertion, ClientSecret
 from exo_imap_oauth.errors import TokenError, TokenRequestRejected
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQifQ.c2lnbmF0dXJl"
+
+
+class Purpose(NamedTuple):
+    token_uri: str = "https://login.example/token"
+    client_id: str = "client"
 
 
 class Issuer:
@@ -96,12 +101,25 @@ def test_an_issuer_that_fails_is_reported_with_its_own_error_and_without_the_ass
     assert JWT not in everything_in(raised.value)
 
 
-def test_an_endpoint_that_echoes_the_assertion_does_not_get_it_shown() -> None:
-    with TokenEndpoint(http(400, {"error": "x", "error_description": f"bad {JWT}"})) as endpoint:
-        with pytest.raises(TokenError) as raised:
+def in_pieces(text: str) -> list[str]:
+    """Too short for what looks like a token wherever it comes from."""
+    return [text[at : at + 20] for at in range(0, len(text) - 20, 20)]
+
+
+@pytest.mark.parametrize("said", [JWT, " ".join(in_pieces(JWT))])
+def test_an_endpoint_that_echoes_the_assertion_does_not_get_it_shown(said: str) -> None:
+    with TokenEndpoint(http(400, {"error": "x", "error_description": f"bad {said}"})) as endpoint:
+        with pytest.raises(TokenError, match="bad") as raised:
             endpoint.source(None, assertion=Issuer(JWT)).get_token()
     shown = everything_in(raised.value)
-    assert not any(part in shown for part in JWT.split("."))
+    assert not any(piece in shown for piece in in_pieces(JWT))
+
+
+def test_no_frame_holds_what_was_not_good_enough() -> None:
+    for credential in (ClientAssertion(Issuer("s3cr3t-no-jwt")), ClientSecret(Issuer("s3cr3t\n"))):
+        with pytest.raises(TokenError) as raised:
+            credential.form_fields(Purpose())
+        assert "s3cr3t" not in everything_in(raised.value)
 
 
 async def asynchronous() -> str:
