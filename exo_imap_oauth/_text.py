@@ -84,13 +84,11 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ]
-    readings = [[_Character(c, at, at + 1) for at, c in enumerate(text)]]
-    if _ESCAPE.search(text):
-        readings.append(list(_unescaped(text)))
     marked = list(text)
+    readings = list(_readings(text))
     for length, parts in _parts_of(secrets).items():
         for reading in readings:
-            plain = "".join(character.value for character in reading)
+            plain = _plain(reading)
             for at in range(len(plain) - length + 1):
                 if plain[at : at + length] in parts:
                     start, end = reading[at].start, reading[at + length - 1].end
@@ -114,17 +112,34 @@ class _Character(NamedTuple):
     end: int
 
 
-def _unescaped(text: str) -> Iterator[_Character]:
-    """The characters of a text as a reader of URLs, JSON or HTML sees them, and where they are."""
-    at = 0
-    while at < len(text):
-        escape = _ESCAPE.match(text, at)
+def _plain(reading: list[_Character]) -> str:
+    return "".join(character.value for character in reading)
+
+
+def _readings(text: str) -> Iterator[list[_Character]]:
+    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``."""
+    reading = [_Character(c, at, at + 1) for at, c in enumerate(text)]
+    yield reading
+    for _ in range(2):
+        if not _ESCAPE.search(_plain(reading)):
+            return
+        reading = list(_unescaped(reading))
+        yield reading
+
+
+def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
+    """The characters as a reader of URLs, JSON or HTML sees them."""
+    at, plain = 0, _plain(reading)
+    while at < len(plain):
+        escape = _ESCAPE.match(plain, at)
         if escape is None:
-            yield _Character(" " if text[at] == "+" else text[at], at, at + 1)
+            _, start, end = reading[at]
+            yield _Character(" " if plain[at] == "+" else plain[at], start, end)
             at += 1
             continue
+        start, end = reading[at].start, reading[escape.end() - 1].end
         for character in _meaning(escape):
-            yield _Character(character, *escape.span())
+            yield _Character(character, start, end)
         at = escape.end()
 
 

@@ -243,13 +243,11 @@ def no_credential(error: Exception) -> TokenError:
 
 def _innermost(error: BaseException, outer: BaseException | None) -> BaseException:
     """The innermost exception: requests and urllib3 wrap it."""
-    while True:
-        inner = error.__cause__
-        if inner is None and not error.__suppress_context__:
-            inner = error.__context__
-        if inner is None or inner is outer:
-            return error
-        error = inner
+    inner = error.__context__
+    is_replaced = error.__suppress_context__ and error.__cause__ is None  # "from None"
+    if inner is None or inner is outer or is_replaced:
+        return error
+    return _innermost(inner, outer)
 
 
 # ---- both ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Importing this module loads requests, so token sources do it at their first fetc
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import sys
@@ -115,7 +116,7 @@ def server_date(request: TokenRequest) -> str | ExoImapOAuthError:
         with exchange(prepared, context, request.timeout) as response:
             return quotable(response.headers.get("Date", ""))
     except InsecureConnectionError as error:
-        return error.with_traceback(None)
+        return copy.copy(error)  # without traceback and context
     except requests.RequestException as error:
         return no_connection(request, error, outer, proxy_secrets(root))
     except OSError as error:
@@ -134,7 +135,7 @@ def _exchange(request: TokenRequest, timeout: float) -> Outcome:
         status, headers, body, sent_at = _post(request, credential, timeout)
         return meaning_of(request, Reply(status, headers, body, sent_at, secrets))
     except InsecureConnectionError as error:
-        return Outcome(error.with_traceback(None))
+        return Outcome(copy.copy(error))  # the same
     except requests.RequestException as error:
         secrets += proxy_secrets(request.token_uri)
         failure = no_connection(request, error, outer, secrets)

@@ -147,8 +147,7 @@ class _Answer(http.client.HTTPResponse):
             _logger.debug("the answer has malformed headers, which are left out")
             self.headers.defects.clear()
             self.headers.set_payload(None)
-        for name in ("Set-Cookie", "Set-Cookie2"):  # odd ones make the cookie jar warn
-            del self.headers[name]
+        del self.headers["Set-Cookie"]  # an odd one makes the cookie jar warn
 
 
 class _BoundedConnection(HTTPSConnection):
@@ -205,8 +204,10 @@ class _BoundedConnection(HTTPSConnection):
 
     @override
     def connect(self) -> None:
-        super().connect()
-        check_trust(self._context)  # it may have changed during the handshake
+        try:
+            super().connect()
+        finally:
+            check_trust(self._context)  # it may have changed during the handshake
         if self._deadline.left <= 0:  # nobody waits any more, so no secret is sent
             raise NewConnectionError(self, "connected too late")
 
