@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
+
+from exo_imap_oauth._text import looks_random
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at most
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
+
+_LONGEST_PATH = 200
+_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
+# At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
+_PATH_OF_NAMES = re.compile(
+    r"""(?: (?:[A-Za-z]:)? [/\\]{1,2} [\w.@+-]+ | \.\.? ) (?: [/\\] [\w.@+-]+ )+
+      | (?=.{1,30}$) [\w-]+ (?: [./\\] [\w-]+ )+""",
+    re.VERBOSE,
+)
 
 
 def property_files(folder: Path) -> list[Path]:
@@ -62,6 +74,21 @@ def reason(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not text in UTF-8"
     return "its path holds a character that no path can hold"
+
+
+def is_plain_path(text: str) -> bool:
+    """Whether a text is a path and nothing else: no setting, nothing that looks random."""
+    if len(text) > _LONGEST_PATH or not _PATH.fullmatch(text) or "cmsbs." in text.casefold():
+        return False
+    return not any(looks_random(part) for part in re.split(r"[/\\]", text))
+
+
+def shown_path(path: str) -> str:
+    """A blank and the path that a setting names, or nothing where it may be a secret.
+
+    Somebody writes the secret itself where the path of its file belongs.
+    """
+    return f" {path}" if is_plain_path(path) and _PATH_OF_NAMES.fullmatch(path) else ""
 
 
 def _open(path: str, flags: int) -> int:

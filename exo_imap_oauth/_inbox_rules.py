@@ -7,12 +7,18 @@ landed in the wrong place.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from exo_imap_oauth._text import holds_control
-from exo_imap_oauth.clouds import EXCHANGE_ID, is_entra_host, is_exchange_host, is_graph_scope
+from exo_imap_oauth.clouds import (
+    EXCHANGE_ID,
+    cloud_of_host,
+    is_entra_host,
+    is_exchange_host,
+    is_graph_scope,
+)
 from exo_imap_oauth.errors import InsecureConnectionError
 
 if TYPE_CHECKING:
@@ -32,7 +38,8 @@ class Mistake:
         severity: Whether it can work all the same.
         fields: The fields of an inbox where it is looked for; none means any.
         but: The fields where it is not looked for.
-        message: What is wrong, with names in braces for what is filled in.
+        message: What is wrong, with names in braces for what is filled in: ``belongs``, and what
+            is written for TLS: ``tls``, ``implicit``, ``starttls``.
         fix: What to do about it, likewise.
     """
 
@@ -54,6 +61,7 @@ class Checked:
 
     value: str = field(repr=False)
     others: Mapping[str, str] = field(repr=False)  # all values of the inbox, by field
+    padded: bool = False  # blanks stood around it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,7 @@ class Rule(Mistake):
 
 # ---- questions
 
+BLANKS = " \t\f\r\n"  # those that are removed around a value
 MAX_VALUE = 4_096  # characters of a value that are looked at; none that works is longer
 # What one placeholder begins with cannot stand in it: "[[[[[[" would be read once a bracket.
 PLACEHOLDER = re.compile(
@@ -101,7 +110,7 @@ def tenant_of(uri: str) -> str | None:
 def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
     """Whether a finding of this severity is an error in an inbox with these values."""
     if severity == "entra":
-        host = _url(values["token_uri"]).hostname
+        host = _host_of(values["token_uri"])
         # A URI too damaged to tell was meant to be Entra's.
         return not host or is_entra_host(host) or tenant_of(values["token_uri"]) is not None
     if severity == "exchange":
@@ -119,14 +128,23 @@ def _url(uri: str) -> SplitResult:
     return urlsplit(uri if is_usable and not re.search(r"\s", uri) else "")
 
 
+def _host_of(uri: str) -> str:
+    return _url(uri).hostname or ""
+
+
 def _has_malformed_tenant(uri: str) -> bool:
     tenant = tenant_of(uri)
     return tenant is not None and not (_GUID.fullmatch(tenant) or _DNS_NAME.fullmatch(tenant))
 
 
 def _is_familiar_host(uri: str) -> bool:
-    host = _url(uri).hostname or ""
+    host = _host_of(uri)
     return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
+
+
+def _are_of_two_clouds(host: str, token_uri: str) -> bool:
+    clouds = {cloud_of_host(host), cloud_of_host(_host_of(token_uri))}
+    return None not in clouds and len(clouds) > 1
 
 
 def _is_exchange_scope(scope: str) -> bool:
@@ -173,7 +191,10 @@ BELONGS = {  # what to put into a field, and where it is found
     "client_secret": f"the client_secret, the Value of a client secret ({_APP} > Certificates & "
     "secrets; it is shown once, so make a new one if it is lost)",
     "scope": "https://outlook.office365.com/.default",
+    "tls": "implicit, or starttls",
+    "debug": "true or false",
 }
+TENANT_BELONGS = f"the tenant_id, the Directory (tenant) ID ({_APP} > Overview)"
 REQUIRED = ("host", "tls", "user", "token_uri", "client_id", "client_secret")
 _ENTER = "Enter {belongs}."
 _TYPE_IT = "Type the value, or paste it as plain text."
@@ -187,7 +208,8 @@ _OBJECT_ID = (
 )
 
 # A value is held against these in this order, up to the first error. What InboxConfig.open()
-# and token_source() refuse must be an error here, whatever the other side is.
+# and token_source() refuse must be an error here, whatever the other side is. Values are those of
+# an InboxConfig as texts: a port in digits, debug as true or false.
 # fmt: off
 RULES = (
     Rule(id="too-long", severity="error",
@@ -220,6 +242,9 @@ RULES = (
          when=lambda c: ODD.search(c.value),
          message="holds a typographic quote or dash, as a copy from a web page or a word processor"
          " does.", fix=_TYPE_IT),
+    Rule(id="padded", severity="warning", but=("client_secret",),
+         when=lambda c: c.padded,
+         message="has blanks around it; they are ignored here.", fix="Remove the blanks."),
     # -- the connection
     Rule(id="server-no-host", severity="error", fields=("host",),
          when=lambda c: not _HOST.fullmatch(c.value),
@@ -228,6 +253,22 @@ RULES = (
     Rule(id="port-no-number", severity="error", fields=("port",),
          when=lambda c: not _is_port(c.value),
          message="is not a number from 1 to 65535.", fix="Write 993."),
+    Rule(id="port-and-ssl", severity="exchange", fields=("port",),
+         when=lambda c: (c.value, c.others["tls"]) in (("143", "implicit"), ("993", "starttls")),
+         message="does not go with {tls}: 993 is for {implicit}, 143 for {starttls}, which is"
+         " STARTTLS.", fix="Write 993, and {tls} = {implicit}."),
+    Rule(id="ssl-unknown", severity="error", fields=("tls",),
+         when=lambda c: c.value not in ("implicit", "starttls", "none"),
+         message="is neither {implicit} (TLS) nor {starttls} (STARTTLS).",
+         fix="Write {implicit}."),
+    Rule(id="ssl-off", severity="error", fields=("tls",),
+         when=lambda c: c.value == "none",
+         message="turns TLS off: anybody could read the access token.",
+         fix="Write {implicit}, with port 993."),
+    Rule(id="host-of-another-cloud", severity="warning", fields=("host",),
+         when=lambda c: _are_of_two_clouds(c.value, c.others["token_uri"]),
+         message="is a host of another Microsoft cloud than that of the token endpoint.",
+         fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="user-no-address", severity="exchange", fields=("user",),
          when=lambda c: not _ADDRESS.fullmatch(c.value),
          message="is not a plain mail address.", fix=_ENTER),
@@ -236,7 +277,7 @@ RULES = (
          when=lambda c: c.value.casefold().startswith("http://"),
          message="is http: the client secret would travel in the open.", fix="Write https."),
     Rule(id="uri-no-url", severity="error", fields=("token_uri",),
-         when=lambda c: not _url(c.value).hostname,
+         when=lambda c: not _host_of(c.value),
          message="is not an https URL.", fix=_ENTER),
     Rule(id="uri-user", severity="error", fields=("token_uri",),
          when=lambda c: "@" in _url(c.value).netloc or _url(c.value).fragment,
@@ -290,9 +331,17 @@ RULES = (
     Rule(id="scope-not-default", severity="entra", fields=("scope",),
          when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),
          message="is not one resource and /.default.", fix=_USE_SCOPE),
+    Rule(id="scope-of-another-cloud", severity="warning", fields=("scope",),
+         when=lambda c: _are_of_two_clouds(_host_of(c.value), c.others["token_uri"]),
+         message="is for another Microsoft cloud than that of the token endpoint.",
+         fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="scope-resource", severity="warning", fields=("scope",),
          when=lambda c: not _is_exchange_scope(c.value),
          message="is not a scope of Exchange Online.", fix=_USE_SCOPE),
+    # -- the log
+    Rule(id="debug-unknown", severity="warning", fields=("debug",),
+         when=lambda c: c.value not in ("true", "false"),
+         message="is neither true nor false: it is off.", fix="Write true or false."),
     # -- what is sent to the token endpoint, whoever's it is
     Rule(id="not-plain", severity="error", fields=("token_uri", "client_id", "scope"),
          when=lambda c: _NOT_PLAIN.search(c.value),
@@ -300,3 +349,12 @@ RULES = (
          fix=_ENTER),
 )
 # fmt: on
+
+
+def worded(rule: Rule, *, tls: str, implicit: str, starttls: str) -> Rule:
+    """The rule in the words of a notation: how the field and its values are written there."""
+    words = {"{tls}": tls, "{implicit}": implicit, "{starttls}": starttls}
+    message, fix = rule.message, rule.fix
+    for placeholder, word in words.items():
+        message, fix = message.replace(placeholder, word), fix.replace(placeholder, word)
+    return replace(rule, message=message, fix=fix)

@@ -7,19 +7,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._text import json_object
+from typing_extensions import override
+
+from exo_imap_oauth._text import HiddenText, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# An == between tokens would make assertion rewriting print both sides, hence eq=False.
 @dataclass(frozen=True, slots=True, eq=False)
 class AccessToken:
     """A bearer token with its times, shaped like azure-core's ``AccessToken``.
 
     ``repr()``, ``str()`` and HTML leave the token out; :attr:`token`,
-    :func:`dataclasses.asdict` and :mod:`pickle` hold it: treat them as secrets.
+    :func:`dataclasses.asdict` and :mod:`pickle` hold it: treat them as secrets. Two tokens are
+    equal only if they are the same object.
 
     Attributes:
         token: The token itself, as it goes to the server.
@@ -32,6 +34,19 @@ class AccessToken:
     expires_on: int
     refresh_on: int
     obtained_on: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.token, str):
+            object.__setattr__(self, "token", HiddenText(self.token))
+
+    # pytest takes a dataclass apart, and shows its fields, unless it has an __eq__ of its own.
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    @override
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     @property
     def claims(self) -> Mapping[str, Any]:

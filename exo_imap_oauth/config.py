@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
 from exo_imap_oauth._cmsbs.inboxes import read_inboxes
-from exo_imap_oauth._cmsbs.keys import PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414, TC001 - exported
 from exo_imap_oauth.inbox import InboxConfig as InboxConfig  # noqa: PLC0414 - exported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
+
+    from exo_imap_oauth.credentials import ClientCertificate
 
 
 class CmsbsConfig(Mapping[str, InboxConfig]):
@@ -50,7 +53,7 @@ class CmsbsConfig(Mapping[str, InboxConfig]):
     @property
     def default(self) -> InboxConfig:
         """The primary inbox."""
-        return self[PRIMARY]
+        return self[keys.PRIMARY]
 
     @override
     def __getitem__(self, name: str) -> InboxConfig:
@@ -73,7 +76,11 @@ class CmsbsConfig(Mapping[str, InboxConfig]):
 
 
 def load_config(
-    path: str | PathLike[str] = "cmsbs-conf", *, environ: Mapping[str, str] | None = None
+    path: str | PathLike[str] = "cmsbs-conf",
+    *,
+    environ: Mapping[str, str] | None = None,
+    certificate: ClientCertificate | None = None,
+    assertion: Callable[[], str] | None = None,
 ) -> CmsbsConfig:
     """Read the inboxes that Universal Messenger is configured to read with OAuth2.
 
@@ -83,31 +90,46 @@ def load_config(
     Args:
         path: A ``cmsbs-conf`` folder, or one ``.properties`` file, which is then read alone.
         environ: The environment; by default that of the process.
+        certificate: The credential of every inbox, in place of client secrets, which are then
+            neither needed nor read.
+        assertion: The same: a function that returns a federated assertion.
 
     Raises:
         ConfigError: Everything that cannot work, each with file, line and fix.
     """
     findings = Findings()
     layers = Layers(Path(path), os.environ if environ is None else environ, findings)
-    values_of, absent = read_inboxes(layers, findings)
+    with_secrets = certificate is None and assertion is None
+    values_of, absent = read_inboxes(layers, findings, with_secrets=with_secrets)
     error = findings.error(str(path))
     if error is not None:
         del environ, layers, values_of  # tracebacks hold frames
         raise error
-    inboxes = {name: _inbox(name, values) for name, values in values_of.items()}
-    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=layers.settings)
+    inboxes = {
+        name: _inbox(name, values, certificate, assertion) for name, values in values_of.items()
+    }
+    # What a typing mistake glued to a key may be a secret.
+    settings = {keys.shown(key): setting for key, setting in layers.settings.items()}
+    return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=settings)
 
 
-def _inbox(name: str, values: Mapping[str, str]) -> InboxConfig:
+def _inbox(
+    name: str,
+    values: Mapping[str, str],
+    certificate: ClientCertificate | None,
+    assertion: Callable[[], str] | None,
+) -> InboxConfig:
     return InboxConfig(
         user=values["user"],
         token_uri=values["token_uri"],
         client_id=values["client_id"],
-        client_secret=values["client_secret"],
+        client_secret=values["client_secret"] or None,  # empty where there is another credential
+        certificate=certificate,
+        assertion=assertion,
         scope=values["scope"],
         host=values["host"],
         port=int(values["port"]),
-        tls="implicit" if values["tls"] == "true" else "starttls",
+        tls="implicit" if values["tls"] == "implicit" else "starttls",
         folder=values["folder"],
         debug=values["debug"] == "true",
         name=name,

@@ -6,23 +6,31 @@ Nothing here imports :mod:`imaplib` or requests; opening an inbox does.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 from urllib.parse import urlsplit
 
-from exo_imap_oauth._inbox_rules import check_tls
+from typing_extensions import override
+
+from exo_imap_oauth._inbox_check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
+from exo_imap_oauth._inbox_rules import BELONGS, check_tls
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.errors import ExoImapOAuthError
+from exo_imap_oauth.errors import ConfigError, ExoImapOAuthError
 
 if TYPE_CHECKING:
     import imaplib
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
+    from typing import Self
 
     from typing_extensions import Unpack
 
+    from exo_imap_oauth.credentials import ClientCertificate
+    from exo_imap_oauth.errors import ConfigProblem
     from exo_imap_oauth.imap import OpenOptions, Token
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
@@ -31,9 +39,37 @@ _logger = logging.getLogger(__name__)
 _CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InboxConfig:
+class InboxFields(TypedDict, total=False):
+    """The fields of an :class:`InboxConfig` beside its token endpoint."""
+
+    user: Required[str]
+    client_id: str | None
+    client_secret: str | Callable[[], str] | None
+    certificate: ClientCertificate | None
+    assertion: Callable[[], str] | None
+    scope: str
+    host: str
+    port: int
+    tls: Literal["implicit", "starttls", "none"]
+    folder: str
+    debug: bool
+    name: str
+
+
+class _Judged:
+    """Holds what was found when the inbox was made; no field, so no part of ``asdict``."""
+
+    __slots__ = ("_warnings",)
+    _warnings: tuple[ConfigProblem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
+class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
     """All that is needed to read one inbox; without Universal Messenger, write it by hand.
+
+    It checks itself: what can never work is a :class:`~exo_imap_oauth.errors.ConfigError` with
+    all problems, named after the fields; what is suspicious stands in :attr:`warnings`. Blanks
+    around a value are removed, except from a secret.
 
     ``repr()`` leaves the client secret out; :attr:`client_secret`, :func:`dataclasses.asdict`
     and :mod:`pickle` hold it: treat them as secrets.
@@ -42,29 +78,37 @@ class InboxConfig:
     ...     user="inbox@contoso.example",
     ...     token_uri="https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token",
     ...     client_id="6731de76-14a6-49ae-97bc-6eba6914391e",
-    ...     client_secret="the Value of the client secret",
+    ...     client_secret="the-Value-of-the-client-secret",
     ... )
     >>> inbox.tenant_id
     'contoso.example'
 
     Attributes:
         user: The address of the mailbox.
-        token_uri: The tenant's token endpoint, https.
+        token_uri: The tenant's token endpoint, https. Without it, and without a client ID, the
+            inbox can be opened with a token only.
         client_id: The Application (client) ID.
-        client_secret: The Value of a client secret.
+        client_secret: The Value of a client secret, or a function that returns the current one.
+        certificate: A certificate of the application, in place of a secret.
+        assertion: A function that returns a federated assertion, in place of a secret.
         scope: The resource to get a token for, and ``/.default``.
         host: Host name of the IMAP service.
         port: Its port: 993 for implicit TLS, 143 for STARTTLS.
-        tls: How TLS begins; :meth:`open` refuses ``none``.
+        tls: How TLS begins; ``none`` is refused.
         folder: The folder to select.
         debug: Whether the methods log a summary at level INFO.
         name: ``default`` for the primary inbox, else the listener's name.
+
+    Raises:
+        ConfigError: It can never work; each problem has the name of its field.
     """
 
     user: str
-    token_uri: str
-    client_id: str
-    client_secret: str = field(repr=False)
+    token_uri: str | None = None
+    client_id: str | None = None
+    client_secret: str | Callable[[], str] | None = field(default=None, repr=False)
+    certificate: ClientCertificate | None = None
+    assertion: Callable[[], str] | None = field(default=None, repr=False)
     scope: str = Cloud.WORLDWIDE.scope
     host: str = Cloud.WORLDWIDE.imap_host
     port: int = 993
@@ -73,10 +117,136 @@ class InboxConfig:
     debug: bool = False
     name: str = "default"
 
+    # Written out because tracebacks hold frames, and that of the generated one holds the secret.
+    def __init__(
+        self,
+        *,
+        user: str,
+        token_uri: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | Callable[[], str] | None = None,
+        certificate: ClientCertificate | None = None,
+        assertion: Callable[[], str] | None = None,
+        scope: str = Cloud.WORLDWIDE.scope,
+        host: str = Cloud.WORLDWIDE.imap_host,
+        port: int = 993,
+        tls: Literal["implicit", "starttls", "none"] = "implicit",
+        folder: str = "INBOX",
+        debug: bool = False,
+        name: str = "default",
+    ) -> None:
+        given = {
+            "user": user,
+            "token_uri": token_uri,
+            "client_id": client_id,
+            "client_secret": client_secret,
+            "certificate": certificate,
+            "assertion": assertion,
+            "scope": scope,
+            "host": host,
+            "port": port,
+            "tls": tls,
+            "folder": folder,
+            "debug": debug,
+            "name": name,
+        }
+        check = InboxCheck("InboxConfig")
+        values = check.values(given)
+        if check.errors:
+            del self, user, token_uri, client_id, client_secret, certificate, assertion, scope
+            del host, port, tls, folder, debug, name, given, values
+            raise check.error()
+        for field_name, value in values.items():
+            object.__setattr__(self, field_name, value)
+        object.__setattr__(self, "_warnings", tuple(check.warnings))
+
+    # pytest takes a dataclass apart, and shows its fields, unless it has an __eq__ of its own.
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InboxConfig):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def _values(self) -> dict[str, object]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def for_tenant(
+        cls, tenant_id: str, *, cloud: Cloud = Cloud.WORLDWIDE, **fields: Unpack[InboxFields]
+    ) -> Self:
+        """An inbox of a tenant in one of Microsoft's clouds.
+
+        >>> InboxConfig.for_tenant("contoso.example", user="inbox@contoso.example").token_uri
+        'https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token'
+
+        Args:
+            tenant_id: The Directory (tenant) ID, or one of the tenant's domain names.
+            cloud: Supplies the token endpoint, and host and scope where they are not given.
+            **fields: The other fields, as for the class itself.
+
+        Raises:
+            ConfigError: It can never work; each problem has the name of its argument.
+            TypeError: ``cloud`` is not a Cloud.
+        """
+        if not isinstance(cloud, Cloud):
+            del fields  # it may hold the secret, and tracebacks hold frames
+            raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
+        values: dict[str, Any] = {"host": cloud.imap_host, "scope": cloud.scope, **fields}
+        del fields  # the same
+        values["token_uri"] = tenant_uri(cloud, tenant_id)
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            renamed = with_tenant(error)
+        finally:
+            values.clear()
+        raise renamed
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = "EXO_IMAP_", *, environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """An inbox from environment variables, such as a container is given.
+
+        They are named after the fields: ``EXO_IMAP_USER``, ``EXO_IMAP_CLIENT_ID``,
+        ``EXO_IMAP_CLIENT_SECRET`` and so on; ``EXO_IMAP_TENANT_ID`` and ``EXO_IMAP_CLOUD``
+        stand for token endpoint, host and scope. ``EXO_IMAP_CLIENT_SECRET_FILE`` names a file
+        that holds the value, and so does every other name with ``_FILE``.
+
+        Args:
+            prefix: What the names begin with.
+            environ: The variables; by default those of the process.
+
+        Raises:
+            ConfigError: It can never work; each problem has the name of its variable.
+        """
+        from exo_imap_oauth._inbox_env import read_environment  # noqa: PLC0415 - loaded on use
+
+        found = read_environment(prefix, os.environ if environ is None else environ)
+        del environ  # tracebacks hold frames
+        if isinstance(found, ConfigError):
+            raise found
+        values, warnings = found
+        inbox = cls(**values)
+        object.__setattr__(inbox, "_warnings", warnings)
+        return inbox
+
     @property
-    def tenant_id(self) -> str:
+    def tenant_id(self) -> str | None:
         """The tenant, as the token URI names it."""
+        if self.token_uri is None:
+            return None
         return urlsplit(self.token_uri).path.strip("/").partition("/")[0]
+
+    @property
+    def warnings(self) -> tuple[ConfigProblem, ...]:
+        """What is suspicious but can work."""
+        try:
+            return self._warnings
+        except AttributeError:  # a copy, or out of a pickle: these hold the fields only
+            check = InboxCheck("InboxConfig")
+            check.values(self._values())
+            return tuple(check.warnings)
 
     def token_source(self, **options: Unpack[TokenSourceOptions]) -> TokenSource:
         """Make the source of this inbox's access tokens.
@@ -84,18 +254,42 @@ class InboxConfig:
         Args:
             **options: How to fetch and keep tokens, as in
                 :class:`~exo_imap_oauth.token_source.TokenSource`.
+
+        Raises:
+            ConfigError: The inbox has no credential, so it can be opened with a token only.
         """
         from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - loaded on use
 
+        credential = self._credential()
+        if self.token_uri is None or self.client_id is None or not credential:
+            raise self._incomplete()
         self._log(f"tokens for client {self.client_id}, scope {self.scope}")
         return TokenSource(
-            self.tenant_id,
+            self.tenant_id or "",
             self.client_id,
-            self.client_secret,
             scope=self.scope,
             token_uri=self.token_uri,
+            **credential,
             **options,
         )
+
+    def _credential(self) -> dict[str, Any]:
+        """The one credential by its name, as TokenSource takes it; empty if there is none."""
+        given = {name: getattr(self, name) for name in CREDENTIALS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _incomplete(self) -> ConfigError:
+        check = InboxCheck("InboxConfig")
+        for name in ("token_uri", "client_id"):
+            if getattr(self, name) is None:
+                check.add(name, "is missing.", f"Add it: {BELONGS[name]}.")
+        if not self._credential():
+            check.add(
+                "client_secret",
+                "is missing, and so are certificate and assertion: nothing proves who asks.",
+                "Add one of them, or open the inbox with open(token=...).",
+            )
+        return check.error()
 
     def open(
         self, *, token: Token | None = None, **options: Unpack[OpenOptions]
@@ -168,7 +362,7 @@ class InboxConfig:
 
     def _log(self, text: str) -> None:
         if self.debug:
-            _logger.info("inbox %s: %s", self.name, text)
+            _logger.info("inbox %s: %s", one_line(self.name), text)
 
 
 def _since(started: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from typing_extensions import override
 
+from exo_imap_oauth._text import HiddenText
 from exo_imap_oauth.errors import ConfigProblem, PropertiesError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ __all__ = ["Property", "parse"]
 
 class Property(NamedTuple):
     """One entry of a file. Its ``repr()`` leaves the value out, which may be a secret.
+
+    The value's own ``repr()`` is ``(hidden)`` where "secret" or "password" stands in it or in
+    the key: two lines that became one hold the secret in the value of another key.
 
     Attributes:
         key: The key.
@@ -33,6 +37,21 @@ class Property(NamedTuple):
     @override
     def __repr__(self) -> str:
         return f"Property(key={self.key!r}, value=..., source={self.source!r}, line={self.line})"
+
+    # pytest takes a named tuple apart, and shows its items, unless it has an __eq__ of its own.
+    @override
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other)
+
+    @override
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
+
+
+def hidden_if_secret(key: str, value: str) -> str:
+    """The value, as one whose ``repr()`` hides it where it or its key speaks of a secret."""
+    text = f"{key}\n{value}".casefold()
+    return HiddenText(value) if "secret" in text or "password" in text else value
 
 
 # What lies between entries, then the end, or an entry without a backslash (key and value) or
@@ -102,7 +121,8 @@ def read_entries(
                 errors.append(_malformed(source, line))
                 continue
         following = text[end + 1 : text.find("\n", end + 1)]
-        yield Property(key, value, source, line), text[start:end], following
+        entry = Property(key, hidden_if_secret(key, value), source, line)
+        yield entry, text[start:end], following
 
 
 def _with_plain_line_ends(text: str) -> str:

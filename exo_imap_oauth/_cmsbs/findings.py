@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
+from typing_extensions import override
+
 from exo_imap_oauth._cmsbs.mistakes import MISTAKES
+from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
+from exo_imap_oauth.properties import hidden_if_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Setting:  # noqa: PLW1641 - dataclass adds __hash__
     """One setting, where it was made, and what it overrode.
 
     Attributes:
         key: The key or environment variable as it is written.
-        value: What is written there, for a ``$file`` key the path; left out of ``repr()``.
+        value: What is written there, for a ``$file`` key the path; left out of ``repr()``. Its
+            own ``repr()`` is ``(hidden)`` where it, or the key, speaks of a secret or password.
         source: The file, or ``environment``.
         line: The line in that file, from 1; 0 in the environment.
         overrode: The earlier setting of the same key, or None; left out of ``repr()`` and of
@@ -36,6 +41,21 @@ class Setting:
     names_file: bool = False
     raw: str = field(default="", repr=False)
     following: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", hidden_if_secret(self.key, self.value))
+        object.__setattr__(self, "raw", HiddenText(self.raw))
+        object.__setattr__(self, "following", HiddenText(self.following))
+
+    # pytest takes a dataclass apart, and shows its fields, unless it has an __eq__ of its own.
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Setting):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def _compared(self) -> tuple[object, ...]:
+        return tuple(getattr(self, each.name) for each in fields(self) if each.compare)
 
 
 class Findings:
@@ -59,7 +79,7 @@ class Findings:
         """Note a mistake, with its own severity unless another is given."""
         mistake = MISTAKES[mistake_id]
         message, fix = mistake.message.format(**details), mistake.fix.format(**details)
-        problem = ConfigProblem(at.key, at.source, at.line, message, fix)
+        problem = ConfigProblem(one_line(at.key), at.source, at.line, message, fix)
         is_error = (severity or mistake.severity) == "error"
         (self.errors if is_error else self._warnings)[problem] = None
         return problem
@@ -73,7 +93,7 @@ class Findings:
         """One error for all that was found, or None."""
         if not self.errors:
             return None
-        message = f"{path} cannot be used; mistakes found: {len(self.errors)}"
+        message = f"{one_line(path)} cannot be used; mistakes found: {len(self.errors)}"
         return ConfigError(message, problems=self._sorted(self.errors), warnings=self.warnings)
 
     def _sorted(self, problems: Iterable[ConfigProblem]) -> tuple[ConfigProblem, ...]:

@@ -12,15 +12,18 @@ from exo_imap_oauth._cmsbs.keys import KEYS, PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers, unquoted
 from exo_imap_oauth._cmsbs.mistakes import CHECKS_OF, Written
 from exo_imap_oauth._cmsbs.spelling import Misspellings, Owners
-from exo_imap_oauth._inbox_rules import MAX_VALUE, PLACEHOLDER, is_error
+from exo_imap_oauth._inbox_rules import BLANKS, MAX_VALUE, PLACEHOLDER, is_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exo_imap_oauth.errors import ConfigProblem
 
+_SECRET = "oauth2.clientSecret"
 _ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
-_BLANKS = " \t\f\r\n"
+# What ssl says, in the words of an InboxConfig; those are no words of this dialect.
+_TLS = {"true": "implicit", "tls": "starttls", "false": "none"}
+_TLS |= dict.fromkeys(_TLS.values(), "unknown")
 _NOT_READ_HERE = {
     "authenticationMethod": ("not-oauth2", "oauth2"),
     "protocol": ("not-imap", "imap"),
@@ -28,10 +31,17 @@ _NOT_READ_HERE = {
 
 
 def read_inboxes(
-    layers: Layers, findings: Findings
+    layers: Layers, findings: Findings, *, with_secrets: bool
 ) -> tuple[dict[str, dict[str, str]], dict[str, ConfigProblem]]:
-    """The values of the inboxes that are read here, by field, and why the others are not."""
-    reader = _Reader(layers, findings)
+    """The values of the inboxes that are read here, by field, and why the others are not.
+
+    Args:
+        layers: The settings.
+        findings: Takes what is wrong with them.
+        with_secrets: Whether client secrets are needed; else they are not looked at.
+    """
+    names = [name for name in KEYS if with_secrets or name != _SECRET]
+    reader = _Reader(layers, findings, names)
     drafts = reader.draft_all()
     ours, absent = reader.sort_out(drafts)
     reader.judge(ours or drafts)
@@ -61,7 +71,8 @@ class _Draft:
 class _Reader:
     """The three passes, and what they share."""
 
-    def __init__(self, layers: Layers, findings: Findings) -> None:
+    def __init__(self, layers: Layers, findings: Findings, names: list[str]) -> None:
+        self._names = names  # of the keys that are read
         self._layers = layers
         self._settings = layers.settings
         self._findings = findings
@@ -104,15 +115,17 @@ class _Reader:
                 if name == PRIMARY:
                     self._findings.add("listener-named-default", listing)
                 elif name not in first_settings:
-                    self._findings.add("listener-without-keys", listing, inbox=name)
+                    shown = keys.shown_name(name, listing.value)
+                    self._findings.add("listener-without-keys", listing, inbox=shown)
         listed = {PRIMARY, *self._listed}
         for name, setting in first_settings.items():
             if name not in listed:
-                self._findings.add("listener-not-listed", setting, inbox=name, key=keys.LISTENERS)
+                shown = keys.shown_name(name)
+                self._findings.add("listener-not-listed", setting, inbox=shown, key=keys.LISTENERS)
 
     def _draft(self, inbox: str, here: Setting) -> _Draft:
         draft = _Draft(inbox, here)
-        for name in KEYS:
+        for name in self._names:
             right_key, *other_keys = keys.accepted(name, inbox)
             for key in (right_key, *other_keys):
                 setting = self._settings.get(key)
@@ -141,11 +154,12 @@ class _Reader:
         if text is None:
             return None
         setting = self._settings[key]
-        value = text if name == "oauth2.clientSecret" else text.strip(_BLANKS)
+        value = text if name == _SECRET else text.strip(BLANKS)
         padded = value != unquoted(text)
         value = value[: MAX_VALUE + 1] or KEYS[name].default or ""
+        value = value.casefold() if name in _ONE_CASE else value
         return Written(
-            value.casefold() if name in _ONE_CASE else value,
+            _TLS.get(value, value) if name == "ssl" else value,
             others={},
             padded=padded,
             run_together=key in self._run_together,
@@ -210,7 +224,7 @@ class _Reader:
             self._findings.add("unknown-key", misspelt.setting, nearest=fix)
 
     def _find_missing(self, draft: _Draft) -> None:
-        for key in KEYS.values():
+        for key in map(KEYS.__getitem__, self._names):
             names = keys.accepted(key.name, draft.name)
             if key.default is not None or key.name in draft.found:
                 continue
@@ -225,7 +239,7 @@ class _Reader:
 
     def _find_mistakes(self, draft: _Draft) -> None:
         """Hold each value against the table, up to the first error."""
-        for name in KEYS:
+        for name in self._names:
             written = draft.checked.get(name)
             for check in CHECKS_OF[name]:
                 if written is None or not check.when(written):

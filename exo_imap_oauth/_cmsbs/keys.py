@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from exo_imap_oauth._inbox_rules import BELONGS, ODD
+from exo_imap_oauth._text import looks_random, one_line
 
 PRIMARY = "default"  # as Universal Messenger's log calls the primary inbox
 PRIMARY_PREFIX = "cmsbs.mail.imap."
@@ -109,3 +110,18 @@ def shown(key: str) -> str:
     start = re.match(r"[\w.$-]*", key[:_LONGEST_SHOWN], re.ASCII)
     text = _GLUED.sub(r"\1", start[0] if start else "")
     return key if text == key else f"{text}..."
+
+
+_LONGEST_NAME = 60
+_SETTING = re.compile(r"(?i)[=:]|cmsbs\.|secret|password")
+
+
+def shown_name(name: str, listing: str = "") -> str:
+    """The name of a listener, where it is one.
+
+    Args:
+        name: What stands in the place of a name.
+        listing: The list it is from; two lines that became one make names of a setting's parts.
+    """
+    is_name = len(name) <= _LONGEST_NAME and not re.search("[=:]", name) and not looks_random(name)
+    return one_line(name) if is_name and not _SETTING.search(listing) else "a name"

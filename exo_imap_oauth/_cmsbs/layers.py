@@ -12,6 +12,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
 from exo_imap_oauth._inbox_rules import MAX_VALUE
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth.properties import read_entries
 
 if TYPE_CHECKING:
@@ -26,12 +27,6 @@ _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 # Python's codecs for other things than files; some take quadratic time or warn while they read.
 _NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 _DECLARED = re.compile(rb"(?im)^[ \t\f]*[#!].*?Pinuts File Encoding:[ \t]*([\w.:-]{1,40})")
-# A path that a $file key names is shown; a secret that was put there by mistake is not.
-_PATH = re.compile(
-    r"""(?: / | \\ | \.\.?[/\\] | [A-Za-z]:[/\\] ).*   # /run/x, \\host\x, ../x, C:\x
-      | (?=.{1,30}$) [\w-]+ (?:[./\\][\w-]+)+          # secrets/imap, secret.txt: short ones""",
-    re.VERBOSE,
-)
 
 
 class Layers:
@@ -71,9 +66,8 @@ class Layers:
         try:
             return files.read_value(self.folder / value)
         except (OSError, ValueError) as error:
-            shown_path = f" {value}" if _PATH.fullmatch(value) else ""
-            folder = str(self.folder)
-            self._unreadable("value-file", setting, error, path=shown_path, folder=folder)
+            path, folder = files.shown_path(value), one_line(str(self.folder))
+            self._unreadable("value-file", setting, error, path=path, folder=folder)
             return None
 
     def _unreadable(
@@ -113,12 +107,15 @@ class Layers:
             return files.property_files(folder)
         except (OSError, ValueError) as error:
             if at is not None or not isinstance(error, FileNotFoundError):
-                at = at or Setting(keys.CONF_D, "", str(folder), 0)
-                self._unreadable("conf-d", at, error, path=str(folder))
+                shown = one_line(str(folder))
+                at = at or Setting(keys.CONF_D, "", shown, 0)
+                # What a setting names may be more than a path: two lines that became one.
+                path = f" {shown}" if not named or files.is_plain_path(named) else ""
+                self._unreadable("conf-d", at, error, path=path)
             return []
 
     def _file(self, path: Path) -> list[tuple[str, Setting]]:
-        here = Setting("", "", str(path), 0)
+        here = Setting("", "", one_line(str(path)), 0)
         self._findings.sources.append(here.source)
         try:
             data = files.read_file(path, files.MAX_FILE)
@@ -148,13 +145,15 @@ class Layers:
 
     def _decoded(self, data: bytes, here: Setting) -> str:
         """The text in the encoding of the byte order mark, of the comment, or Latin-1."""
-        encoding = _encoding(data)
+        encoding, shown = _encoding(data), ""
         try:
-            if codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS:
+            is_of_files = codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS
+            shown = f" {encoding}"  # the name of one, and so nothing else
+            if is_of_files:
                 return data.decode(encoding)
         except (LookupError, UnicodeError):
             pass
-        self._findings.add("encoding", here, encoding=encoding)
+        self._findings.add("encoding", here, encoding=shown)
         return data.removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 

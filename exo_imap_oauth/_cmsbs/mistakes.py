@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 class Written(rules.Checked):
     """One value, with what only a file knows of it."""
 
-    padded: bool = False  # blanks stood around it
     run_together: bool = False  # other settings are in it
     raw: str = field(default="", repr=False)  # as it stands in the file, escapes and all
     following: str = field(default="", repr=False)  # the line below
@@ -53,28 +52,10 @@ _CHECKS = (
           fields=("client_secret",), when=lambda c: rules.CONTROL.search(c.value),
           message=r"holds a control character: Java makes them of \t, \n, \r, \f and \u.",
           fix="Double each backslash of the secret."),
-    Check(id="padded", before="server-no-host", severity="warning", but=("client_secret",),
-          when=lambda c: c.padded,
-          message="has blanks around it, to Java a part of it; they are ignored here.",
-          fix="Remove the blanks."),
-    Check(id="port-and-ssl", before="user-no-address", severity="exchange", fields=("port",),
-          when=lambda c: (c.value, c.others["tls"]) in (("143", "true"), ("993", "tls")),
-          message="does not go with ssl: 993 is for true, 143 (the default) for tls, which is"
-          " STARTTLS.", fix="Write {key} = 993 and ssl = true."),
-    Check(id="ssl-unknown", before="user-no-address", severity="error", fields=("tls",),
-          when=lambda c: c.value not in ("true", "tls", "false"),
-          message="is neither true (TLS) nor tls (STARTTLS).", fix="Write true."),
-    Check(id="ssl-off", before="user-no-address", severity="error", fields=("tls",),
-          when=lambda c: c.value == "false",
-          message="is false: anybody could read the access token.",
-          fix="Write true, with port 993."),
     Check(id="grant-type", before="uri-http", severity="error", fields=("grant_type",),
           when=lambda c: c.value != "client_credentials",
           message="is not client_credentials; every other grant needs a person who signs in.",
           fix="Write client_credentials."),
-    Check(id="debug-unknown", before="uri-http", severity="warning", fields=("debug",),
-          when=lambda c: c.value not in ("true", "false"),
-          message="is neither true nor false: it is off.", fix="Write true or false."),
     Check(id="secret-comment", before="secret-blanks", severity="entra", fields=("client_secret",),
           when=lambda c: re.search(r"\s[#!]", c.value),
           message="ends in a comment, to Java a part of the value.",
@@ -114,10 +95,10 @@ _STRUCTURE = (
     rules.Mistake(id="unreadable", severity="error",
         message="cannot be read: {reason}.", fix="Check path and permissions."),
     rules.Mistake(id="encoding", severity="warning",
-        message="is not in the encoding {encoding}; read as Latin-1.",
+        message="is not in the encoding{encoding} that it names; read as Latin-1.",
         fix="Save the file in the encoding that its beginning names."),
     rules.Mistake(id="conf-d", severity="error", fields=(keys.CONF_D,),
-        message="the folder {path} cannot be read: {reason}.", fix="Name a folder."),
+        message="the folder{path} cannot be read: {reason}.", fix="Name a folder."),
     rules.Mistake(id="value-and-file", severity="error", fields=("*$file",),
         message="is set in the same layer as that key without $file.", fix="Keep one of them."),
     rules.Mistake(id="two-variables", severity="warning",
@@ -135,7 +116,7 @@ def _in_order() -> list[rules.Rule | Check]:
     ordered: list[rules.Rule | Check] = []
     for rule in rules.RULES:
         ordered += [check for check in _CHECKS if check.before == rule.id]
-        ordered.append(rule)
+        ordered.append(rules.worded(rule, tls="ssl", implicit="true", starttls="tls"))
     return ordered
 
 

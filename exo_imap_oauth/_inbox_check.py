@@ -1,0 +1,214 @@
+"""The fields of an inbox held against the rules, written by hand or in variables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from exo_imap_oauth._inbox_rules import (
+    BELONGS,
+    BLANKS,
+    RULES,
+    TENANT_BELONGS,
+    Checked,
+    is_error,
+    worded,
+)
+from exo_imap_oauth._text import HiddenText
+from exo_imap_oauth.errors import ConfigError, ConfigProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from exo_imap_oauth.clouds import Cloud
+
+CREDENTIALS = ("client_secret", "certificate", "assertion")
+_RULES = tuple(worded(rule, tls="tls", implicit="implicit", starttls="starttls") for rule in RULES)
+_UNSET = {"host": "", "token_uri": "", "tls": ""}  # what the rules ask of other fields
+
+
+class _Kind(NamedTuple):
+    """What a field may be, in code and in words."""
+
+    fits: Callable[[object], bool]
+    words: str
+    belongs: str
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_secret(value: object) -> bool:
+    return _is_text_or_none(value) or callable(value)
+
+
+def _is_certificate(value: object) -> bool:
+    # Its class is not loaded for this. What people give in its place is a path, or a file's text.
+    return value is None or hasattr(value, "thumbprint")
+
+
+def _is_callable_or_none(value: object) -> bool:
+    return value is None or callable(value)
+
+
+_FROM_FILE = "what ClientCertificate.from_pem(path) or from_pfx(path) returns"
+_KINDS = {
+    "user": _Kind(_is_text, "a str", BELONGS["user"]),
+    "token_uri": _Kind(_is_text_or_none, "a str or None", BELONGS["token_uri"]),
+    "client_id": _Kind(_is_text_or_none, "a str or None", BELONGS["client_id"]),
+    "client_secret": _Kind(
+        _is_secret, "a str, a function that returns one, or None", BELONGS["client_secret"]
+    ),
+    "certificate": _Kind(_is_certificate, "a ClientCertificate or None", _FROM_FILE),
+    "assertion": _Kind(
+        _is_callable_or_none, "a function that returns a str, or None", "a function"
+    ),
+    "scope": _Kind(_is_text, "a str", BELONGS["scope"]),
+    "host": _Kind(_is_text, "a str", BELONGS["host"]),
+    "port": _Kind(_is_int, "an int", BELONGS["port"]),
+    "tls": _Kind(_is_text, "a str", BELONGS["tls"]),
+    "folder": _Kind(_is_text, "a str", BELONGS["folder"]),
+    "debug": _Kind(_is_bool, "a bool", "True or False"),
+    "name": _Kind(_is_text, "a str", "a name for the inbox"),
+}
+
+
+class InboxCheck:
+    """What is wrong with the fields of one inbox.
+
+    Args:
+        source: Where they stand: ``InboxConfig`` or ``environment``.
+        names: What fields are called there, if not as here.
+        belongs: What to put into fields, if not what the rules say.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        names: Mapping[str, str] | None = None,
+        belongs: Mapping[str, str] | None = None,
+    ) -> None:
+        self.errors: list[ConfigProblem] = []
+        self.warnings: list[ConfigProblem] = []
+        self._source = source
+        self._names = names or {}
+        self._belongs = BELONGS | dict(belongs or {})
+
+    def add(self, field: str, message: str, fix: str, *, fatal: bool = True) -> None:
+        """Note a problem of a field, or of a name that is none."""
+        name = self._names.get(field, field)
+        problem = ConfigProblem(name, self._source, 0, message, fix)
+        (self.errors if fatal else self.warnings).append(problem)
+
+    def error(self) -> ConfigError:
+        """One error for all that was found; to be raised if there are any :attr:`errors`."""
+        message = f"{self._source} cannot be used; mistakes found: {len(self.errors)}"
+        return ConfigError(message, problems=self.errors, warnings=self.warnings)
+
+    # ---- what is looked at
+
+    def values(self, values: Mapping[str, object]) -> dict[str, Any]:
+        """Look at the values of all fields; they come back without the blanks around them."""
+        fitting: dict[str, Any] = {}
+        for field, value in values.items():
+            kind = _KINDS[field]
+            if kind.fits(value):
+                fitting[field] = value
+                continue
+            found = f"is of type {type(value).__name__}; it must be {kind.words}."
+            self.add(field, found, f"Give it {kind.belongs}.")
+        self.credentials([field for field in CREDENTIALS if values[field] is not None], values)
+        texts = {
+            field: _text(value) for field, value in fitting.items() if _is_judged(field, value)
+        }
+        plain = self.texts(texts)
+        return fitting | {f: text for f, text in plain.items() if isinstance(fitting[f], str)}
+
+    def credentials(self, given: list[str], others: Mapping[str, object]) -> None:
+        """Look at which fields are given together."""
+        for field in given[1:]:
+            first = self._names.get(given[0], given[0])
+            message = f"is given beside {first}: an application proves its identity with one."
+            self.add(field, message, "Keep one of them.")
+        for field in ("token_uri", "client_id") if given else ():
+            if others.get(field) is None:
+                self.add(field, "is missing.", f"Add it: {self._belongs[field]}.")
+
+    def texts(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Hold each text against the rules, up to the first error.
+
+        Returns:
+            The texts without the blanks around them.
+        """
+        plain = {field: _without_blanks(field, text) for field, text in texts.items()}
+        others = _UNSET | plain
+        for field, text in plain.items():
+            checked = Checked(text, others, padded=text != texts[field])
+            for rule in _RULES:
+                if not rule.concerns(field) or not rule.when(checked):
+                    continue
+                fatal = is_error(rule.severity, others)
+                fix = rule.fix.format(belongs=self._belongs.get(field, ""))
+                self.add(field, rule.message, fix, fatal=fatal)
+                if fatal:
+                    break
+        return plain
+
+
+def _is_judged(field: str, value: object) -> bool:
+    return field != "name" and isinstance(value, str | int)
+
+
+def _text(value: str | int) -> str:
+    """A value as the rules know it; a bool is an int too."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(min(max(value, -1), 99_999))  # Python writes no int of 5,000 digits
+    return value
+
+
+def _without_blanks(field: str, text: str) -> str:
+    # Whoever has blanks in a secret is told so; what they are worth is not known here.
+    return HiddenText(text) if field == "client_secret" else text.strip(BLANKS)
+
+
+def tenant_uri(cloud: Cloud, tenant_id: str) -> str:
+    """The token endpoint of a tenant, to be held against the rules in place of the tenant."""
+    if not isinstance(tenant_id, str) or not tenant_id:
+        return ""
+    tenant = tenant_id.strip(BLANKS)
+    # What would end the path's first part is no tenant; a hyphen alone is none either.
+    tenant = "-" if re.search(r"[/?#@:\\\s]", tenant) else tenant
+    uri = f"{cloud.authority}/{tenant}/oauth2/v2.0/token"
+    return uri if tenant_id == tenant_id.strip(BLANKS) else f" {uri}"
+
+
+def with_tenant(error: ConfigError) -> ConfigError:
+    """The error of an inbox whose token endpoint was given by its tenant."""
+    return ConfigError(
+        str(error.args[0]),
+        problems=map(_of_tenant, error.problems),
+        warnings=map(_of_tenant, error.warnings),
+    )
+
+
+def _of_tenant(problem: ConfigProblem) -> ConfigProblem:
+    if problem.key != "token_uri":
+        return problem
+    fix = problem.fix.replace(BELONGS["token_uri"], TENANT_BELONGS)
+    return replace(problem, key="tenant_id", fix=fix)

@@ -1,0 +1,207 @@
+"""An inbox from environment variables: their names, their files, what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exo_imap_oauth import _files as files
+from exo_imap_oauth._inbox_check import CREDENTIALS, InboxCheck, tenant_uri
+from exo_imap_oauth._inbox_rules import BELONGS, BLANKS, REQUIRED, TENANT_BELONGS
+from exo_imap_oauth._text import HiddenText, one_line
+from exo_imap_oauth.clouds import Cloud
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exo_imap_oauth.errors import ConfigError, ConfigProblem
+
+_FILE = "_FILE"
+_CLOUDS = {cloud.name.casefold(): cloud for cloud in Cloud}
+_ONE_CASE = ("tls", "debug")
+_LONGEST_LOOKED_UP = 60  # characters, twice the longest name
+
+VARIABLES = {
+    "USER": "user",
+    "TOKEN_URI": "token_uri",
+    "CLIENT_ID": "client_id",
+    "CLIENT_SECRET": "client_secret",
+    "SCOPE": "scope",
+    "HOST": "host",
+    "PORT": "port",
+    "TLS": "tls",
+    "FOLDER": "folder",
+    "DEBUG": "debug",
+    "NAME": "name",
+}
+"""The variables that hold the value of a field, by their names without the prefix."""
+
+OTHERS = ("TENANT_ID", "CLOUD", "CERTIFICATE_PASSWORD")
+"""The variables that stand for several fields, or for a part of one."""
+
+FILES = {"CERTIFICATE_FILE": "certificate", "ASSERTION_FILE": "assertion"}
+"""The variables that name a file of which there is no form without ``_FILE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """The text of a file, read at each call: whoever keeps it may replace it at any time."""
+
+    path: Path
+
+    def __call__(self) -> str:
+        """The text without one line end at its end."""
+        return files.read_value(self.path)
+
+
+def read_environment(
+    prefix: str, environ: Mapping[str, str]
+) -> ConfigError | tuple[dict[str, Any], tuple[ConfigProblem, ...]]:
+    """The fields of an inbox and what is suspicious about them, or why there can be none."""
+    reader = _Reader(prefix, environ)
+    values = reader.read()
+    if reader.check.errors:
+        return reader.check.error()
+    return values, tuple(reader.check.warnings)
+
+
+class _Reader:
+    """The variables under a prefix, and what is found to be wrong with them."""
+
+    def __init__(self, prefix: str, environ: Mapping[str, str]) -> None:
+        self._prefix = prefix
+        self._variables = {
+            name.removeprefix(prefix): value
+            for name, value in environ.items()
+            if name.startswith(prefix)
+        }
+        tenant = {} if self._is_set("TOKEN_URI") else {"TENANT_ID": "token_uri"}
+        fields = VARIABLES | FILES | tenant
+        self._is_tenant_given = bool(tenant)
+        self._set_fields = {fields[name] for name in fields if self._is_set(name)}
+        names = {field: self._as_set(name) for name, field in fields.items()}
+        belongs = {"token_uri": TENANT_BELONGS} if tenant else {}
+        self.check = InboxCheck("environment", names, belongs)
+
+    def read(self) -> dict[str, Any]:
+        """The fields that are set; usable only where no error was found."""
+        self._find_unknown()
+        texts = self._texts()
+        name = texts.pop("name", "default")
+        values: dict[str, Any] = {**self.check.texts(texts), **self._credentials(), "name": name}
+        values["debug"] = values.get("debug") == "true"
+        if "port" in values and not self.check.errors:
+            values["port"] = int(values["port"])
+        return values
+
+    # ---- fields
+
+    def _texts(self) -> dict[str, str]:
+        """The fields that are texts, and what stands for them."""
+        cloud = self._cloud()
+        texts = {"host": cloud.imap_host, "scope": cloud.scope}
+        tenant = self._text("TENANT_ID")
+        if tenant is not None and self._is_tenant_given:
+            texts["token_uri"] = tenant_uri(cloud, tenant)
+        elif tenant is not None:
+            self._contradict("TENANT_ID", "TOKEN_URI")
+        for name, field in VARIABLES.items():
+            text = self._text(name)
+            # What is empty is as good as unset where there is a default.
+            if text is not None and (text.strip(BLANKS) or field in REQUIRED):
+                texts[field] = text.casefold() if field in _ONE_CASE else text
+        if "user" not in self._set_fields:
+            self.check.add("user", "is missing.", f"Add it: {BELONGS['user']}.")
+        return texts
+
+    def _cloud(self) -> Cloud:
+        name = (self._text("CLOUD") or "").strip(BLANKS)
+        cloud = _CLOUDS.get(name.casefold() or "worldwide")
+        if cloud is None:
+            names = ", ".join(_CLOUDS)
+            self._add("CLOUD", f"is none of {names}.", "Write one of them, or leave it out.")
+        return cloud or Cloud.WORLDWIDE
+
+    def _credentials(self) -> dict[str, object]:
+        """The credentials that are no texts."""
+        given = [field for field in CREDENTIALS if field in self._set_fields]
+        self.check.credentials(given, dict.fromkeys(self._set_fields, True))
+        found: dict[str, object] = {}
+        password = self._text("CERTIFICATE_PASSWORD")
+        if "CERTIFICATE_FILE" in self._variables:
+            found["certificate"] = self._certificate(password)
+        elif password is not None:
+            why = f"is set without {self._prefix}CERTIFICATE_FILE."
+            self._add("CERTIFICATE_PASSWORD", why, "Add that, or remove this.")
+        if "ASSERTION_FILE" in self._variables and self._content("ASSERTION_FILE") is not None:
+            found["assertion"] = TextFile(Path(self._variables["ASSERTION_FILE"]))
+        return found
+
+    def _certificate(self, password: str | None) -> object:
+        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
+
+        path = Path(self._variables["CERTIFICATE_FILE"])
+        is_pfx = path.suffix.casefold() in (".pfx", ".p12")
+        read = ClientCertificate.from_pfx if is_pfx else ClientCertificate.from_pem
+        try:
+            return read(files.read_file(path, files.MAX_VALUE_FILE), password=password or None)
+        except OSError as error:
+            self._unreadable("CERTIFICATE_FILE", error)
+        except ValueError as error:
+            self._add(
+                "CERTIFICATE_FILE",
+                f"cannot be used: {one_line(str(error))}.",
+                "Check file and password.",
+            )
+        return None
+
+    # ---- variables
+
+    def _is_set(self, name: str) -> bool:
+        return name in self._variables or name + _FILE in self._variables
+
+    def _as_set(self, name: str) -> str:
+        """The variable, or the one that names its file."""
+        is_file = name + _FILE in self._variables
+        return self._prefix + name + (_FILE if is_file else "")
+
+    def _text(self, name: str) -> str | None:
+        """The value of a variable, or of the file that the one with ``_FILE`` names."""
+        if name + _FILE not in self._variables:
+            return self._variables.get(name)
+        if name in self._variables:
+            self._contradict(name + _FILE, name)
+            return None
+        return self._content(name + _FILE)
+
+    def _content(self, name: str) -> str | None:
+        try:
+            return HiddenText(files.read_value(Path(self._variables[name])))
+        except (OSError, ValueError) as error:
+            self._unreadable(name, error)
+            return None
+
+    def _find_unknown(self) -> None:
+        known = {*VARIABLES, *OTHERS}
+        known |= {name + _FILE for name in known} | FILES.keys()
+        for name in self._variables:
+            if name in known:
+                continue
+            meant = name[:_LONGEST_LOOKED_UP].upper()
+            near = [each for each in sorted(known) if each.endswith(f"_{meant}")]
+            near += difflib.get_close_matches(meant, known, n=1)
+            fix = f"Did you mean {self._prefix}{near[0]}?" if near else "Remove it, or correct it."
+            self._add(name, "is not a variable that is read.", fix, fatal=False)
+
+    def _contradict(self, name: str, other: str) -> None:
+        self._add(name, f"is set beside {self._prefix}{other}.", "Keep one of them.")
+
+    def _unreadable(self, name: str, error: OSError | ValueError) -> None:
+        path = files.shown_path(self._variables[name])
+        why = f"its file{path} cannot be read: {files.reason(error)}."
+        self._add(name, why, "Check path and permissions.")
+
+    def _add(self, name: str, message: str, fix: str, *, fatal: bool = True) -> None:
+        self.check.add(one_line(self._prefix + name), message, fix, fatal=fatal)
