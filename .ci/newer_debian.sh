@@ -73,7 +73,8 @@ make_newer_debian() {
 
 # The newest Pythons, and how this machine reaches the network and its package index.
 update_newer_debian() {
-  local packages=(dovecot-imapd gcc libc6-dev python3.15-dev) version # for tree-sitter on 3.15
+  # nodejs and npm for oidc-provider, the next three for tree-sitter on 3.15
+  local packages=(dovecot-imapd nodejs npm gcc libc6-dev python3.15-dev) version
   for version in "${newer_pythons[@]}"; do packages+=("python$version-venv"); done
   cp -L /etc/resolv.conf /etc/hosts "$newer_root/etc/"
   apt-config dump | grep '^Acquire::.*::Proxy' >"$newer_root/etc/apt/apt.conf.d/99proxy" || true
@@ -83,7 +84,7 @@ update_newer_debian() {
     --no-install-recommends -t sid "${packages[@]}" >"$newer_cache/log" 2>&1
   cp -L /etc/ssl/certs/ca-certificates.crt "$newer_root/etc/ssl/certs/"
   local file
-  for file in /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" "$HOME/.pip"; do
+  for file in /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip" "$HOME/.pip" "$HOME/.npmrc"; do
     [ ! -e "$file" ] || cp -rL --parents "$file" "$newer_root/"
   done
 }

@@ -6,7 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from support import oidc_provider as node
 from support.dovecot import find_dovecot
+from support.oidc_provider import OidcProvider
 from support.servers import Servers, running_servers
 
 from exo_imap_oauth.testing import ready_exchange
@@ -63,3 +65,21 @@ def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> It
     """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
     with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def oidc_provider() -> Iterator[OidcProvider]:
+    """A certified OpenID provider; without Node.js the test is skipped, in CI it fails."""
+    reason = node.why_no_node()
+    if reason is None:
+        try:
+            folder = node.install()
+        except RuntimeError as error:
+            reason = str(error)
+        else:
+            with OidcProvider(folder) as provider:
+                yield provider
+            return
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

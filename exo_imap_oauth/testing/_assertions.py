@@ -85,10 +85,12 @@ def check_assertion(
         Refused: It does not.
     """
     assertion = _decode(text)
-    if assertion.claims["iss"].startswith("https://"):
+    if not assertion.claims["iss"].startswith("https://"):
+        _check_own_assertion(assertion, app, token_uri, certificates, now)
+    elif federated:
         _check_foreign_token(assertion, federated)
     else:
-        _check_own_assertion(assertion, app, token_uri, certificates, now)
+        raise _not_federated(assertion.claims)
     _check_time(assertion, now)
 
 
@@ -211,35 +213,49 @@ def _us_time(seconds: float) -> str:
 # ---- with a foreign token --------------------------------------------------------------------
 
 
+def _not_federated(claims: Mapping[str, Any]) -> Refused:
+    text = (
+        "No matching federated identity record found for presented assertion. Assertion Issuer:"
+        f" '{claims['iss']}'. Assertion Subject: '{claims['sub']}'. Assertion Audience:"
+        f" '{claims['aud']}'. {_FEDERATION_PAGE}"
+    )
+    return Refused(400, "invalid_request", 70021, text)
+
+
 def _check_foreign_token(assertion: _Assertion, federated: Sequence[FederatedCredential]) -> None:
     claims = assertion.claims
     issuer, subject, audience = claims["iss"], claims["sub"], claims["aud"]
-    if not federated:
-        text = (
-            "No matching federated identity record found for presented assertion. Assertion"
-            f" Issuer: '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience:"
-            f" '{audience}'. {_FEDERATION_PAGE}"
-        )
-        raise Refused(400, "invalid_request", 70021, text)
     of_issuer = [one for one in federated if one.issuer == issuer]
     if not of_issuer:
         raise _no_match(700211, "issuer", issuer)
     of_subject = [one for one in of_issuer if one.subject == subject]
     if not of_subject:
-        if any(one.subject.lower() == subject.lower() for one in of_issuer):
+        raise _wrong_subject(subject, of_issuer)
+    matching = [one for one in of_subject if one.audience == audience]
+    if not matching:
+        raise _no_match(700212, "audience", audience)
+    _check_foreign_signature(assertion, matching)
+
+
+def _check_foreign_signature(
+    assertion: _Assertion, matching: Iterable[FederatedCredential]
+) -> None:
+    for credential in matching:
+        if any(assertion.is_signed_by(key) for key in credential.keys):
+            return
+    text = "Assertion failed signature validation. [Reason - The key was not found.]"
+    raise _refused(50013, text)
+
+
+def _wrong_subject(subject: str, of_issuer: Iterable[FederatedCredential]) -> Refused:
+    for one in of_issuer:
+        if one.subject.lower() == subject.lower():
             text = (
                 " The subject matches with case-insensitive comparison, but not with"
                 " case-sensitive comparison."
             )
-            raise _no_match(7002138, "subject", subject, text)
-        raise _no_match(700213, "subject", subject)
-    matching = [one for one in of_subject if one.audience == audience]
-    if not matching:
-        raise _no_match(700212, "audience", audience)
-    keys = [key for one in matching for key in one.keys]
-    if not any(assertion.is_signed_by(key) for key in keys):
-        text = "Assertion failed signature validation. [Reason - The key was not found.]"
-        raise _refused(50013, text)
+            return _no_match(7002138, "subject", subject, text)
+    return _no_match(700213, "subject", subject)
 
 
 def _no_match(code: int, what: str, value: str, more: str = "") -> Refused:

@@ -343,11 +343,17 @@ class LoopbackExchange(EntraAdministration):
 
         Returns:
             The folder ``cmsbs-conf``; its ``cmsbs.properties`` is readable by its owner only.
+
+        Raises:
+            ValueError: A step is missing, or both ``secret`` and ``app`` are given.
         """
+        credential: dict[str, str] = {}
         if app is None:
-            if secret is None:
-                secret = _first(self._secrets[-1:], "client secret", "add_client_secret")
+            secret = secret or _first(self._secrets[-1:], "client secret", "add_client_secret")
             app = secret.app
+            credential = {"oauth2.clientSecret": secret.value}
+        elif secret is not None:
+            raise ValueError("give secret or app, not both")
         mailbox = mailbox or _first(self._addresses, "mailbox", "add_mailbox")
         settings = {
             "server": self.host,
@@ -357,7 +363,7 @@ class LoopbackExchange(EntraAdministration):
             "authenticationMethod": "oauth2",
             "oauth2.accessTokenUri": self.token_uri(app.tenant_id),
             "oauth2.clientId": app.client_id,
-            **({} if secret is None else {"oauth2.clientSecret": secret.value}),
+            **credential,
             "oauth2.scope": "https://outlook.office.com/.default",
             "oauth2.grantType": "client_credentials",
             "oauth2.debug": "true",

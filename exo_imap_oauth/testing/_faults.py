@@ -238,6 +238,10 @@ def _check(
         raise ValueError(f"{fault!r} takes no seconds")
     if seconds is not None and not 0 <= seconds < math.inf:
         raise ValueError(f"seconds must be a finite number and not negative, not {seconds}")
+    _check_what_it_is_for(fault, command, reply)
+
+
+def _check_what_it_is_for(fault: Fault, command: str | None, reply: str | None) -> None:
     if command is not None and fault not in AT_A_COMMAND:
         raise ValueError(f"{fault!r} takes no command")
     if reply is not None and fault is not Fault.IMAP_THROTTLED:

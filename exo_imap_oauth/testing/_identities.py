@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from exo_imap_oauth.testing._clock import Clock
     from exo_imap_oauth.testing._records import App
@@ -42,6 +42,7 @@ class AppCertificate:
         expires_on: Until when, Unix seconds.
         pem: What was uploaded; of a certificate that was made here, the private key comes
             first, so that a client can use it as it is. Not in ``repr()``.
+        public_key: What the signatures of its assertions are verified with.
     """
 
     app: App
@@ -49,8 +50,9 @@ class AppCertificate:
     thumbprint_sha256: str
     not_before: int
     expires_on: int
-    pem: bytes = field(repr=False)
-    public_key: rsa.RSAPublicKey = field(repr=False)
+    # Not compared, or an == in a test that fails would show the private key.
+    pem: bytes = field(repr=False, compare=False)
+    public_key: rsa.RSAPublicKey = field(repr=False, compare=False)
 
 
 def make_certificate(name: str, now: float, lifetime: float | None) -> bytes:
@@ -113,15 +115,16 @@ class FederatedCredential:
         issuer: The only accepted ``iss``, as it is written.
         subject: The only accepted ``sub``, as it is written.
         audience: The only accepted ``aud``, as it is written.
+        keys: What the signatures of the issuer's tokens are verified with.
     """
 
     app: App
     issuer: str
     subject: str
     audience: str
-    keys: tuple[rsa.RSAPublicKey, ...] = field(repr=False)
-    _sign: Callable[[Mapping[str, object]], str] | None = field(repr=False)
-    _clock: Clock = field(repr=False)
+    keys: tuple[rsa.RSAPublicKey, ...] = field(repr=False, compare=False)
+    _private_key: rsa.RSAPrivateKey | None = field(repr=False, compare=False)
+    _clock: Clock = field(repr=False, compare=False)
 
     def assertion(self, *, lifetime: float = 3600, **claims: object) -> str:
         """A token of the issuer, such as the one that Kubernetes puts into a file.
@@ -133,12 +136,21 @@ class FederatedCredential:
         Raises:
             ValueError: The issuer's key is not ours, but was given as ``key``.
         """
-        if self._sign is None:
+        if self._private_key is None:
             raise ValueError("only the holder of the private key that belongs to key can sign")
         now = int(self._clock.now())
-        times = {"iat": now, "nbf": now + min(0, lifetime), "exp": now + lifetime}
-        who = {"iss": self.issuer, "sub": self.subject, "aud": self.audience}
-        return self._sign({**who, **times, "jti": secrets.token_hex(16), **claims})
+        whole: dict[str, object] = {
+            "iss": self.issuer,
+            "sub": self.subject,
+            "aud": self.audience,
+            "iat": now,
+            "nbf": now + min(0, lifetime),
+            "exp": now + lifetime,
+            "jti": secrets.token_hex(16),
+            **claims,
+        }
+        header = {"kid": _key_id(self.keys[0])}
+        return jwt.encode(whole, self._private_key, algorithm="RS256", headers=header)
 
 
 def make_federated_credential(
@@ -160,20 +172,13 @@ def make_federated_credential(
         raise ValueError(f"issuer is not an https URL: {issuer!r}")
     if not subject or not audience:
         raise ValueError("subject and audience must not be empty")
-    if key is None:
-        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        keys = [private.public_key()]
-    else:
-        private = None
-        keys = _public_keys(key)
-
-    def sign(claims: Mapping[str, object]) -> str:
-        assert private is not None
-        return jwt.encode(dict(claims), private, algorithm="RS256", headers={"kid": kid})
-
-    kid = _key_id(keys[0])
-    signer = sign if private is not None else None
-    return FederatedCredential(app, issuer, subject, audience, tuple(keys), signer, clock)
+    if key is not None:
+        return FederatedCredential(
+            app, issuer, subject, audience, tuple(_public_keys(key)), None, clock
+        )
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    keys = (private_key.public_key(),)
+    return FederatedCredential(app, issuer, subject, audience, keys, private_key, clock)
 
 
 def _public_keys(key: bytes | Mapping[str, Any]) -> list[rsa.RSAPublicKey]:

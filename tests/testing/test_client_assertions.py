@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
-import msal
+import msal  # type: ignore[import-untyped]
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from jwt.algorithms import RSAAlgorithm
 from testing.loopback_client import fetch_token, form, http
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_microsofts_own_library_gets_a_token_with_the_certificate(
     with requests.Session() as session:
         session.trust_env = False
         session.verify = str(exchange.write_ca(tmp_path / "ca.pem"))
-        client = msal.ConfidentialClientApplication(
+        client: Any = msal.ConfidentialClientApplication(
             exchange.app.client_id,
             authority=f"{exchange.authority}/{exchange.tenant_id}",
             client_credential={
@@ -170,8 +171,8 @@ def test_a_certificate_that_was_not_uploaded_is_named_by_its_thumbprint(
     exchange: ReadyExchange,
 ) -> None:
     certificate = exchange.add_certificate(exchange.register_app("other"))
-    own = {"iss": exchange.app.client_id, "sub": exchange.app.client_id}
-    status, error, text = refusal(exchange, signed(exchange, certificate, **own))
+    own = exchange.app.client_id
+    status, error, text = refusal(exchange, signed(exchange, certificate, iss=own, sub=own))
     assert (status, error) == (401, "invalid_client")
     assert text.startswith(
         "AADSTS700027: The certificate with identifier used to sign the client assertion is not"
@@ -334,9 +335,10 @@ def test_the_issuers_own_key_can_be_given(exchange: ReadyExchange) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key()
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    jwk = jwt.algorithms.RSAAlgorithm.to_jwk(public, as_dict=True)
+    jwk = RSAAlgorithm.to_jwk(public, as_dict=True)
     now = int(time.time())
-    for number, given in enumerate((pem, {"keys": [jwk]})):
+    keys: list[bytes | dict[str, Any]] = [pem, {"keys": [jwk]}]
+    for number, given in enumerate(keys):
         subject = f"subject {number}"
         credential = exchange.add_federated_credential(exchange.app, ISSUER, subject, key=given)
         claims = {"iss": ISSUER, "sub": subject, "aud": credential.audience, "exp": now + 60}

@@ -6,6 +6,8 @@ import importlib
 import os
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,10 +141,13 @@ def test_another_project_tests_its_program(run: Run) -> None:
     result.assert_outcomes(passed=9)
 
 
-def test_the_documentation_shows_a_test_that_passes(run: Run) -> None:
+def test_the_documentation_shows_a_test_that_passes_and_a_program_that_runs(run: Run) -> None:
     page = Path(__file__).parents[2] / "docs/explanation/loopback-exchange.md"
-    (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    code = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    example, program = code.findall(page.read_text())
     run(inside=True, test_example=example).assert_outcomes(passed=1)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"('OK', [b'3'])\n"
 
 
 def test_workers_of_xdist_do_not_meet(run: Run) -> None:

@@ -88,6 +88,8 @@ def test_an_app_without_a_secret_is_configured_without_one(tmp_path: Path) -> No
         text = (conf / "cmsbs.properties").read_text()
         assert exchange.app.client_id in text
         assert "clientSecret" not in text
+        with pytest.raises(ValueError, match="not both"):
+            exchange.write_config(tmp_path, app=exchange.app, secret=exchange.secret)
 
 
 # ---- what is undone --------------------------------------------------------------------------
