@@ -140,8 +140,9 @@ ENTRA: Final = (
     Row(
         id="wrong-cloud", codes="90038 900382 900432 900439 90051 90043", url=_CLOUD_URL,
         wording=r"belongs to the National Cloud '|USGClientNotSupportedOnPublicEndpoint",
-        cause="The tenant lives in another Microsoft cloud than the token endpoint.",
-        fix="Use that cloud's endpoint: login.microsoftonline.com (worldwide),"
+        cause="The tenant lives in another Microsoft cloud than the token endpoint, or token"
+        " endpoint, IMAP host and scope are not all of one cloud.",
+        fix="Use the tenant's cloud for all: login.microsoftonline.com (worldwide),"
         " login.microsoftonline.us (US Government), login.partner.microsoftonline.cn (China),"
         " and its IMAP host and scope.",
     ),

@@ -132,7 +132,7 @@ TABLE: Final = (
         commands=("w32tm /query /status", "timedatectl status"),
     ),
     Row(
-        id="authenticate-refused", url=IMAP_URL, stages=("authenticate",),
+        id="authenticate-refused", page="enterprise", url=IMAP_URL, stages=("authenticate",),
         wording=_REPLY + r"AUTHENTICATE failed\.|AuthFailed:LogonDenied-None-OAuthLog",
         vague=_REPLY + r"AUTHENTICATE failed",
         cause="Exchange refused the token, with its one answer for every reason. Where the token"
@@ -146,7 +146,7 @@ TABLE: Final = (
         commands=(
             _CONNECT,
             "Get-Mailbox -Identity {mailbox}",
-            "Get-ServicePrincipal -Identity {client_id} | Format-List AppId, ObjectId",
+            "Get-ServicePrincipal -Identity {client_id} | Format-List 'AppId', 'ObjectId'",
             "Remove-ServicePrincipal -Identity {client_id}  # only if another ObjectId is shown",
             _REGISTER,
             _GRANT,
@@ -176,7 +176,7 @@ TABLE: Final = (
     ),
     Row(
         id="folder-not-found", stages=("post_auth", "runtime"), url=_FOLDER_URL,
-        vague=r"\bNO (?!Mailbox |Folder )[^\n]{1,300} doesn't exist\.(?=\W|$)",
+        vague=r"\bNO (?!Mailbox |Folder )[^\n]{1,200} doesn't exist\.(?=\W|$)",
         cause="The mailbox[ {mailbox}] has no folder of this name. Names of folders are in the"
         " language of the mailbox, such as Posteingang/Rechnungen, and only INBOX is the same in"
         " all.",

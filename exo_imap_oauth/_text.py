@@ -59,9 +59,14 @@ def one_line(text: str) -> str:
     Line ends and blanks become one blank; control, bidirectional, zero-width and other invisible
     characters become escapes such as ``\x1b``.
     """
-    line = " ".join(text[:_MAX_READ].split())
-    line = "".join(c if c.isprintable() else _escaped(c) for c in line)
+    line = printable(text[:_MAX_READ])
     return line if len(line) <= _MAX_QUOTE else line[:_MAX_QUOTE] + "…"
+
+
+def printable(text: str) -> str:
+    """The same without the cut, for a text that was put together of such lines."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else _escaped(c) for c in line)
 
 
 def _escaped(character: str) -> str:

@@ -340,6 +340,7 @@ def test_a_token_for_graph_lacks_the_role_anyway_so_the_audience_is_named_first(
         "https://OUTLOOK.office.com",
         "00000002-0000-0ff1-ce00-000000000000",
         "https://outlook-dod.office365.us",
+        "https://ps.outlook.com",  # Microsoft names it for consent: not known to be wrong
         *(cloud.scope.removesuffix("/.default") for cloud in Cloud),
     ],
 )
@@ -375,7 +376,7 @@ def test_a_good_token_refused_means_exchange_was_not_told_of_the_application() -
     assert advice.commands == (
         f"Connect-ExchangeOnline -Organization '{TENANT}'",
         f"Get-Mailbox -Identity '{MAILBOX}'",
-        f"Get-ServicePrincipal -Identity '{CLIENT}' | Format-List AppId, ObjectId",
+        f"Get-ServicePrincipal -Identity '{CLIENT}' | Format-List 'AppId', 'ObjectId'",
         f"Remove-ServicePrincipal -Identity '{CLIENT}'  # only if another ObjectId is shown",
         f"New-ServicePrincipal -AppId '{CLIENT}' -ObjectId '{OBJECT}'",
         GRANT,

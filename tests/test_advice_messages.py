@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,22 @@ def test_each_part_of_a_federated_credential_can_differ(message: str) -> None:
 )  # fmt: skip
 def test_a_code_with_two_meanings_is_told_by_its_wording(message: str, expected: str) -> None:
     assert advice_id(message) == expected
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["NO x", "NO ", "BAD Command ", 'Error="', "Server Unavailable. 1", "BAD Command Error. 1",
+     "[Error=UserDisable", " doesn't exist", "AADSTS50012"],
+)  # fmt: skip
+def test_a_long_text_takes_time_in_proportion_at_the_mailbox_too(piece: str) -> None:
+    def seconds(size: int) -> float:
+        message = piece * (size // len(piece))
+        start = time.thread_time()  # whatever other threads and programs do meanwhile
+        advise(message, stage="post_auth")
+        return time.thread_time() - start
+
+    seconds(1000)  # patterns are compiled on first use
+    assert seconds(250_000) < 10 * seconds(62_500) + 0.5  # were it quadratic: many seconds
 
 
 # ---- the wrong object ID, the most frequent mistake ------------------------------------------

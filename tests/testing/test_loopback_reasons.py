@@ -125,11 +125,12 @@ def test_a_reset_of_idle_comes_after_its_seconds(exchange: ReadyExchange) -> Non
 
 
 def test_idle_that_ends_before_the_reset_goes_on(exchange: ReadyExchange) -> None:
-    exchange.inject(Fault.IMAP_IDLE_RESET, seconds=3600)
+    injection = exchange.inject(Fault.IMAP_IDLE_RESET, seconds=3600)
     with Wire(exchange) as wire:
         idling(wire, exchange)
         wire.send("DONE")
         assert wire.line().startswith(b"A3 OK")
+        injection.remove()  # a reset that still waits would come now
         assert wire.ask("A4 NOOP")[-1].startswith(b"A4 OK")
 
 
