@@ -301,7 +301,9 @@ def test_a_secret_may_be_in_a_file_of_its_own(conf: Path, tmp_path: Path, end: s
     conf.joinpath("cmsbs.properties").write_text(
         conf.joinpath("cmsbs.properties").read_text().replace(f"clientSecret = {SECRET}", "x = y")
     )
-    assert load_config(conf, environ={}).default.client_secret == f"{SECRET}9"
+    read = load_config(conf, environ={}).default.client_secret
+    assert callable(read)
+    assert read() == f"{SECRET}9"
 
 
 def test_only_the_last_newline_of_a_secret_file_is_removed(conf: Path, tmp_path: Path) -> None:
@@ -314,7 +316,9 @@ def test_a_secret_file_in_a_later_layer_wins_and_one_that_lost_is_not_read(conf:
     conf.joinpath("secret").write_text(SECRET[::-1])
     variable = "cmsbs__mail__imap__oauth2__clientSecret$file"
     config = load_config(conf, environ={variable: "secret"})
-    assert config.default.client_secret == SECRET[::-1]
+    read = config.default.client_secret
+    assert callable(read)
+    assert read() == SECRET[::-1]
     conf.joinpath("conf.d", "1.properties").write_text(
         f"{IMAP}oauth2.clientSecret$file = /nowhere\n"
     )

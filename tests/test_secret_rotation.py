@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.leaks import everything_in
-from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
+from support.token_endpoint import CLIENT, SECRET, TokenEndpoint, http, rejected, token
 
+from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth._secret_file import SecretFile
-from exo_imap_oauth.errors import TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import ConfigError, TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from exo_imap_oauth import TokenSource
@@ -190,6 +192,70 @@ def test_no_call_fails_where_the_old_secret_ends_before_the_file_changes(tmp_pat
         expire(source)
         assert source.get_token().token == "token-2"
     assert [form["client_secret"] for form in tenant.forms] == [SECRET, SECRET, NEW]
+
+
+def configured(tenant: Tenant, file: Path) -> InboxConfig:
+    """An inbox of a cmsbs-conf whose secret is in a file."""
+    prefix = "cmsbs.mail.imap."
+    lines = {
+        "server": "localhost",
+        "port": "993",
+        "ssl": "true",
+        "user": "inbox@contoso.example",
+        "authenticationMethod": "oauth2",
+        "oauth2.accessTokenUri": tenant.url,
+        "oauth2.clientId": CLIENT,
+        "oauth2.clientSecret$file": file.name,
+        "oauth2.grantType": "client_credentials",
+    }
+    conf = file.with_name("um.properties")
+    conf.write_text("".join(f"{prefix}{key} = {value}\n" for key, value in lines.items()))
+    return load_config(conf, environ={}).default
+
+
+def from_environment(tenant: Tenant, file: Path) -> InboxConfig:
+    """An inbox of a container whose secret is in a file."""
+    variables = {
+        "USER": "inbox@contoso.example",
+        "TOKEN_URI": tenant.url,
+        "CLIENT_ID": CLIENT,
+        "CLIENT_SECRET_FILE": str(file),
+    }
+    return InboxConfig.from_env("X_", environ={f"X_{name}": v for name, v in variables.items()})
+
+
+@pytest.mark.parametrize("inbox_of", [configured, from_environment])
+def test_no_call_fails_while_the_file_that_a_configuration_names_is_rotated(
+    tmp_path: Path, inbox_of: Callable[[Tenant, Path], InboxConfig]
+) -> None:
+    file = tmp_path / "client_secret"
+    file.write_text(f"{SECRET}\n")
+    with Tenant(SECRET) as tenant:
+        inbox = inbox_of(tenant, file)
+        assert pickle.loads(pickle.dumps(inbox)) == inbox
+        assert SECRET not in repr(inbox)
+        source = inbox.token_source(ssl_context=tenant.ssl_context)
+        assert source == inbox_of(tenant, file).token_source(ssl_context=tenant.ssl_context)
+        assert source.get_token().token == "token-1"
+        tenant.secrets.add(NEW)
+        replace_file(file, NEW)
+        fetch_ahead(source)
+        tenant.secrets.remove(SECRET)
+        expire(source)
+        assert source.get_token().token == "token-3"
+    assert [form["client_secret"] for form in tenant.forms] == [SECRET, NEW, NEW]
+
+
+@pytest.mark.parametrize("inbox_of", [configured, from_environment])
+@pytest.mark.parametrize("content", [None, "", "<client_secret>", f"{CLIENT}"])
+def test_the_secret_in_a_file_is_checked_when_the_configuration_is_read(
+    tmp_path: Path, inbox_of: Callable[[Tenant, Path], InboxConfig], content: str | None
+) -> None:
+    file = tmp_path / "client_secret"
+    if content is not None:
+        file.write_text(content)
+    with Tenant() as tenant, pytest.raises(ConfigError):
+        inbox_of(tenant, file)
 
 
 def replace_file(file: Path, text: str) -> None:
