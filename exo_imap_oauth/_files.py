@@ -8,8 +8,6 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._text import looks_random
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -17,6 +15,9 @@ MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at mos
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
 _LONGEST_PATH = 200
+_LONG_WORD = 12  # characters; names that mix these three kinds are shorter
+_KINDS = ("[A-Z]", "[a-z]", "[0-9]")
+_LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
 # At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
 _PATH_OF_NAMES = re.compile(
@@ -89,6 +90,13 @@ def shown_path(path: str) -> str:
     Somebody writes the secret itself where the path of its file belongs.
     """
     return f" {path}" if is_plain_path(path) and _PATH_OF_NAMES.fullmatch(path) else ""
+
+
+def looks_random(word: str) -> bool:
+    """Whether a word is more like a secret than like a name: long, and of mixed characters."""
+    if any(not run.isalpha() and not run.isdigit() for run in _LONG_RUN.findall(word)):
+        return True
+    return len(word) >= _LONG_WORD and all(re.search(kind, word) for kind in _KINDS)
 
 
 def _open(path: str, flags: int) -> int:

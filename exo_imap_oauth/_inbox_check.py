@@ -115,9 +115,11 @@ class InboxCheck:
         (self.errors if fatal else self.warnings).append(problem)
 
     def error(self) -> ConfigError:
-        """One error for all that was found; to be raised if there are any :attr:`errors`."""
+        """One error for all :attr:`errors`, in the order of the fields."""
         message = f"{self._source} cannot be used; mistakes found: {len(self.errors)}"
-        return ConfigError(message, problems=self.errors, warnings=self.warnings)
+        order = {self._names.get(field, field): at for at, field in enumerate(_KINDS)}
+        problems = sorted(self.errors, key=lambda problem: order.get(problem.key, -1))
+        return ConfigError(message, problems=problems, warnings=self.warnings)
 
     # ---- what is looked at
 

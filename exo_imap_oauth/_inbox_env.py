@@ -89,7 +89,7 @@ class _Reader:
         """The fields that are set; usable only where no error was found."""
         self._find_unknown()
         texts = self._texts()
-        name = texts.pop("name", "default")
+        name = texts.pop("name", "default").strip(BLANKS)
         values: dict[str, Any] = {**self.check.texts(texts), **self._credentials(), "name": name}
         values["debug"] = values.get("debug") == "true"
         if "port" in values and not self.check.errors:
@@ -149,12 +149,9 @@ class _Reader:
             return read(files.read_file(path, files.MAX_VALUE_FILE), password=password or None)
         except OSError as error:
             self._unreadable("CERTIFICATE_FILE", error)
-        except ValueError as error:
-            self._add(
-                "CERTIFICATE_FILE",
-                f"cannot be used: {one_line(str(error))}.",
-                "Check file and password.",
-            )
+        except (ImportError, ValueError) as error:
+            why = f"cannot be used: {one_line(str(error)).rstrip('.')}."
+            self._add("CERTIFICATE_FILE", why, "Check the file and its password.")
         return None
 
     # ---- variables
@@ -170,7 +167,8 @@ class _Reader:
     def _text(self, name: str) -> str | None:
         """The value of a variable, or of the file that the one with ``_FILE`` names."""
         if name + _FILE not in self._variables:
-            return self._variables.get(name)
+            text = self._variables.get(name)
+            return None if text is None else HiddenText(text)
         if name in self._variables:
             self._contradict(name + _FILE, name)
             return None

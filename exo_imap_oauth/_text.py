@@ -26,8 +26,6 @@ _TOKEN_LIKE = re.compile(
     r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
 )
 _KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
-_LONG_WORD = 12  # characters; names that mix the three are shorter
-_LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
       | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
@@ -98,13 +96,6 @@ def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
 def _blank(run: re.Match[str]) -> str:
     looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
     return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]
-
-
-def looks_random(word: str) -> bool:
-    """Whether a word is more like a secret than like a name: long, and of mixed characters."""
-    if any(not run.isalpha() and not run.isdigit() for run in _LONG_RUN.findall(word)):
-        return True
-    return len(word) >= _LONG_WORD and all(re.search(kind, word) for kind in _KINDS_OF_CHARACTER)
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:

@@ -88,6 +88,7 @@ def test_every_field_has_a_variable() -> None:
         "debug": True,
         "name": "orders",
     }
+    assert repr(inbox).count("hidden") == 0
     fields = {field.name for field in dataclasses.fields(InboxConfig)}
     assert {*VARIABLES.values(), *FILES.values()} == fields
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from exo_imap_oauth._files import looks_random
 from exo_imap_oauth._inbox_rules import BELONGS, ODD
-from exo_imap_oauth._text import looks_random, one_line
+from exo_imap_oauth._text import one_line
 
 PRIMARY = "default"  # as Universal Messenger's log calls the primary inbox
 PRIMARY_PREFIX = "cmsbs.mail.imap."

@@ -197,8 +197,9 @@ def test_a_value_of_a_wrong_type_is_a_problem_of_its_field(
     fields: dict[str, Any] = {**GOOD, "port": 993, "debug": False}
     if field in ("certificate", "assertion"):
         del fields["client_secret"]
+    fields[field] = value
     with pytest.raises(ConfigError) as caught:
-        InboxConfig(**{**fields, field: value})
+        InboxConfig(**fields)
     (problem,) = caught.value.problems
     assert (problem.key, problem.source, problem.line) == (field, "InboxConfig", 0)
     assert problem.message.startswith(told)
