@@ -16,7 +16,8 @@ from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    from dataclasses import replace
+from pathlib import Path
 
     from exo_imap_oauth.errors import ConfigProblem
     from exo_imap_oauth.testing import ReadyExchange
@@ -123,7 +124,10 @@ def test_a_variable_that_is_empty_is_as_good_as_unset_where_there_is_a_default()
 def test_a_container_secret_is_read_from_its_file(tmp_path: Path, name: str, end: str) -> None:
     file = tmp_path / "value"
     file.write_bytes((GOOD[name] + end).encode())
-    assert load({name: None, f"{name}_FILE": str(file)}) == load()
+    inbox = load({name: None, f"{name}_FILE": str(file)})
+    if callable(inbox.client_secret):  # it may be replaced
+        inbox = replace(inbox, client_secret=inbox.client_secret())
+    assert inbox == load()
 
 
 def test_only_one_line_end_is_no_part_of_a_secret(tmp_path: Path) -> None:
