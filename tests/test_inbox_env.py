@@ -16,8 +16,7 @@ from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from dataclasses import replace
-from pathlib import Path
+    from pathlib import Path
 
     from exo_imap_oauth.errors import ConfigProblem
     from exo_imap_oauth.testing import ReadyExchange
@@ -126,7 +125,7 @@ def test_a_container_secret_is_read_from_its_file(tmp_path: Path, name: str, end
     file.write_bytes((GOOD[name] + end).encode())
     inbox = load({name: None, f"{name}_FILE": str(file)})
     if callable(inbox.client_secret):  # it may be replaced
-        inbox = replace(inbox, client_secret=inbox.client_secret())
+        inbox = dataclasses.replace(inbox, client_secret=inbox.client_secret())
     assert inbox == load()
 
 
