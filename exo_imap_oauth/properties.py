@@ -41,11 +41,11 @@ class Property(NamedTuple):
     # pytest takes a named tuple apart, and shows its items, unless it has an __eq__ of its own.
     @override
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other)
+        return tuple(self) == other
 
     @override
     def __hash__(self) -> int:
-        return tuple.__hash__(self)
+        return hash(tuple(self))
 
 
 def hidden_if_secret(key: str, value: str) -> str:

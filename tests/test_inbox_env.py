@@ -111,7 +111,9 @@ def test_a_cloud_is_named(cloud: Cloud, spelling: type[str]) -> None:
 
 
 def test_a_variable_that_is_empty_is_as_good_as_unset_where_there_is_a_default() -> None:
-    empty = dict.fromkeys(("SCOPE", "PORT", "FOLDER", "DEBUG", "NAME", "CLOUD"), " ")
+    empty: dict[str, str | None] = dict.fromkeys(
+        ("SCOPE", "PORT", "FOLDER", "DEBUG", "NAME", "CLOUD"), " "
+    )
     assert load(empty) == load()
 
 

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 _SECRET = "oauth2.clientSecret"
 _ONE_CASE = ("ssl", "protocol", "authenticationMethod", "oauth2.grantType", "oauth2.debug")
-# What ssl says, in the words of an InboxConfig; those are no words of this dialect.
-_TLS = {"true": "implicit", "tls": "starttls", "false": "none"}
-_TLS |= dict.fromkeys(_TLS.values(), "unknown")
+# What ssl says in the words of an InboxConfig, which are no words of this dialect.
+_TLS = {
+    "true": "implicit",
+    "tls": "starttls",
+    "false": "none",
+    "implicit": "unknown",
+    "starttls": "unknown",
+    "none": "unknown",
+}
 _NOT_READ_HERE = {
     "authenticationMethod": ("not-oauth2", "oauth2"),
     "protocol": ("not-imap", "imap"),
