@@ -178,7 +178,7 @@ def _what_it_says(reply: Reply, answer: dict[str, Any] | None) -> str:
     else:
         said = "" if "access_token" in reply.text else reply.quoted(reply.text)
     if location := reply.headers.get("Location"):
-        where = reply.quoted(_host_in(location))
+        where = _host_in(reply.quoted(location))  # hidden first: a host comes in small letters
         said = f"a redirect to {where}, which is not followed. {said}"
     return said
 
