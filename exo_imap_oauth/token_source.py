@@ -172,6 +172,7 @@ class TokenSource:
             TokenEndpointUnavailable: No usable answer before the deadline.
             TokenError: The credential cannot be obtained, the certificate has expired, or the
                 cache raised something.
+            InsecureConnectionError: The TLS context no longer verifies.
             ValueError: Another scope than this source's.
         """
         token, fresh_until, now = self._slot.held

@@ -30,7 +30,7 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
     Raises:
         TokenError: There is none; for each caller a copy of its own.
-        InsecureConnectionError: The TLS context does not verify any more.
+        InsecureConnectionError: The TLS context no longer verifies.
     """
     token, flight, starts_flight = slot.ask(
         request.deadline, forced=forced, may_have_changed=request.credential.may_change
@@ -121,6 +121,8 @@ def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
         outcome = _cached_or_requested(slot, request, flight)
     except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
         outcome = _cache_failed(error, slot.token)
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C, where the caller itself fetches
+        raise error.with_traceback(None) from None  # whose frames hold the form
     finally:
         slot.land(flight, outcome)
 
