@@ -75,7 +75,7 @@ class Directory:
     def clear(self) -> None:
         """Forget everything; there is one tenant then, without anything in it."""
         with self._lock:
-            self.tenant_id = str(uuid.uuid4())
+            self.tenant_id: str = str(uuid.uuid4())
             self._tenants = {self.tenant_id}
             self._registrations: dict[str, _Registration] = {}
             self._mailboxes: dict[str, _Mailbox] = {}

@@ -77,10 +77,7 @@ class ReadyExchange(LoopbackExchange):
 
     @property
     def inbox(self) -> InboxConfig:
-        """The mailbox, as a program that reads it is configured: ``inbox.open()`` opens it.
-
-        With the certificate in place of the client secret, if there is one.
-        """
+        """The mailbox, as a program that reads it is configured: ``inbox.open()`` opens it."""
         # Loaded on use: a test of another program may need neither.
         from exo_imap_oauth.inbox import InboxConfig  # noqa: PLC0415
 
@@ -118,7 +115,7 @@ def ready_exchange(
 
     Args:
         certificate: Whether the application has a certificate too, ``exchange.certificate``,
-            which ``exchange.inbox`` then uses in place of the client secret.
+            whose ``pem`` holds the private key as well.
         trust: Whether its CA is trusted by default inside the ``with`` block, by way of
             ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``; these belong to the whole process, so
             leave several blocks in the opposite order. If not, pass ``exchange.ssl_context`` to
