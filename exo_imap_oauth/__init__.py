@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.checkup import check_setup as check_setup
     from exo_imap_oauth.clouds import Cloud as Cloud
     from exo_imap_oauth.config import load_config as load_config
+    from exo_imap_oauth.credentials import ClientCertificate as ClientCertificate
     from exo_imap_oauth.imap import authenticate_xoauth2 as authenticate_xoauth2
     from exo_imap_oauth.imap import open_mailbox as open_mailbox
     from exo_imap_oauth.inbox import InboxConfig as InboxConfig
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 else:
     _EXPORTS = {
         "AccessToken": "access_token",
+        "ClientCertificate": "credentials",
         "Cloud": "clouds",
         "InboxConfig": "inbox",
         "TokenSource": "token_source",
@@ -65,6 +67,7 @@ else:
 
 __all__ = [
     "AccessToken",
+    "ClientCertificate",
     "Cloud",
     "InboxConfig",
     "TokenSource",

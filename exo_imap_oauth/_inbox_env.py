@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth import _files as files
 from exo_imap_oauth._inbox_check import CREDENTIALS, InboxCheck, tenant_uri
 from exo_imap_oauth._inbox_rules import BELONGS, BLANKS, REQUIRED, TENANT_BELONGS
+from exo_imap_oauth._secret_file import SecretFile
 from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.clouds import Cloud
 
@@ -43,17 +43,6 @@ OTHERS = ("TENANT_ID", "CLOUD", "CERTIFICATE_PASSWORD")
 
 FILES = {"CERTIFICATE_FILE": "certificate", "ASSERTION_FILE": "assertion"}
 """The variables that name a file of which there is no form without ``_FILE``."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextFile:
-    """The text of a file, read at each call: whoever keeps it may replace it at any time."""
-
-    path: Path
-
-    def __call__(self) -> str:
-        """The text without one line end at its end."""
-        return files.read_value(self.path)
 
 
 def read_environment(
@@ -136,7 +125,9 @@ class _Reader:
             why = f"is set without {self._prefix}CERTIFICATE_FILE."
             self._add("CERTIFICATE_PASSWORD", why, "Add that, or remove this.")
         if "ASSERTION_FILE" in self._variables and self._content("ASSERTION_FILE") is not None:
-            found["assertion"] = TextFile(Path(self._variables["ASSERTION_FILE"]))
+            found["assertion"] = SecretFile(self._variables["ASSERTION_FILE"])
+        if "CLIENT_SECRET_FILE" in self._variables:  # its text is checked; it may be replaced
+            found["client_secret"] = SecretFile(self._variables["CLIENT_SECRET_FILE"])
         return found
 
     def _certificate(self, password: str | None) -> object:

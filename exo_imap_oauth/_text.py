@@ -104,7 +104,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     A secret is found as it is, in the escapes of URLs, HTML and JSON, and in base64. Where only
     a part is echoed, that part is hidden too, from 16 characters on.
     """
-    text = text[:_MAX_READ]
+    text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
     marked = list(text)
     readings = list(_readings(text))
     for length, parts in _parts_of(secrets).items():

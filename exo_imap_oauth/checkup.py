@@ -23,7 +23,7 @@ from exo_imap_oauth._imap.mailbox import folder_argument, select
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
-from exo_imap_oauth._text import check_seconds, described, hide, is_guid, one_line, printable
+from exo_imap_oauth._text import check_seconds, described, hide, one_line, printable
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator
 
-    from exo_imap_oauth._tokens.request import TokenRequest
+    from exo_imap_oauth._tokens.request import Credential, TokenRequest
     from exo_imap_oauth.access_token import AccessToken
     from exo_imap_oauth.advice import Advice
     from exo_imap_oauth.imap import SupportsGetToken
@@ -205,12 +205,12 @@ class _Checkup:
             )
         return self.inbox.token_source()
 
-    def _learn(self, credential: object) -> None:
+    def _learn(self, credential: Credential) -> None:
         """What a credential of ours tells."""
         secret = getattr(credential, "_secret", None)
         if isinstance(secret, str):
             self.secrets.add(secret)
-            self.known |= {"client_secret_format": "guid"} if is_guid(secret) else {}
+        self.known |= credential.known
 
     def token_endpoint(self) -> Finding:
         if self.request is None:

@@ -13,7 +13,7 @@ from typing_extensions import override
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
-from exo_imap_oauth._cmsbs.inboxes import read_inboxes
+from exo_imap_oauth._cmsbs.inboxes import Read, read_inboxes
 from exo_imap_oauth._cmsbs.layers import Layers
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414, TC001 - exported
 from exo_imap_oauth.inbox import InboxConfig as InboxConfig  # noqa: PLC0414 - exported
@@ -85,7 +85,9 @@ def load_config(
     """Read the inboxes that Universal Messenger is configured to read with OAuth2.
 
     Later settings win: ``cmsbs.properties``, then ``conf.d/*.properties`` in byte order of
-    their names, then the environment.
+    their names, then the environment. A client secret that a ``$file`` key names is checked now
+    and read again for each token request, so that it can be replaced while the program runs; its
+    inbox has a function for :attr:`~InboxConfig.client_secret` that reads the file.
 
     Args:
         path: A ``cmsbs-conf`` folder, or one ``.properties`` file, which is then read alone.
@@ -100,14 +102,12 @@ def load_config(
     findings = Findings()
     layers = Layers(Path(path), os.environ if environ is None else environ, findings)
     with_secrets = certificate is None and assertion is None
-    values_of, absent = read_inboxes(layers, findings, with_secrets=with_secrets)
+    found, absent = read_inboxes(layers, findings, with_secrets=with_secrets)
     error = findings.error(str(path))
     if error is not None:
-        del environ, layers, values_of  # tracebacks hold frames
+        del environ, layers, found  # tracebacks hold frames
         raise error
-    inboxes = {
-        name: _inbox(name, values, certificate, assertion) for name, values in values_of.items()
-    }
+    inboxes = {name: _inbox(name, read, certificate, assertion) for name, read in found.items()}
     # What a typing mistake glued to a key may be a secret.
     settings = {keys.shown(key): setting for key, setting in layers.settings.items()}
     return CmsbsConfig(inboxes, absent=absent, warnings=findings.warnings, settings=settings)
@@ -115,15 +115,18 @@ def load_config(
 
 def _inbox(
     name: str,
-    values: Mapping[str, str],
+    read: Read,
     certificate: ClientCertificate | None,
     assertion: Callable[[], str] | None,
 ) -> InboxConfig:
+    values = read.values
+    # Empty where there is another credential.
+    secret = read.secret_file or values["client_secret"] or None
     return InboxConfig(
         user=values["user"],
         token_uri=values["token_uri"],
         client_id=values["client_id"],
-        client_secret=values["client_secret"] or None,  # empty where there is another credential
+        client_secret=secret,
         certificate=certificate,
         assertion=assertion,
         scope=values["scope"],

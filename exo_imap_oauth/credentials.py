@@ -1,31 +1,64 @@
-"""What an application proves its identity with at the token endpoint."""
+"""What an application proves its identity with at the token endpoint.
+
+A secret, a certificate or a federated assertion: each knows the form fields that carry it. All
+keep what is secret out of ``repr()`` and, since tracebacks hold frames, out of the locals of
+frames that an error leaves: what raises has deleted it before.
+"""
 
 from __future__ import annotations
 
-import os
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+import re
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from hashlib import sha1, sha256
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
-from cachetools import LRUCache, cached
+from typing_extensions import override
 
-from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth._callables import fingerprint_of, problem_of_callable, returned_by
+from exo_imap_oauth._certificate import load, validity_problem
 from exo_imap_oauth._text import is_guid
+from exo_imap_oauth.advice import explain
+from exo_imap_oauth.errors import TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from os import PathLike
+
+    from exo_imap_oauth._certificate import KeyPair
+
+_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
+_LONGEST_JWT = 65_536  # characters; Kubernetes' have about 1,000
+_ASSERTION_LIFETIME = 300  # s; Entra takes up to 10 minutes
+
+
+class Purpose(Protocol):
+    """What a credential has to know of the token request that it is for."""
+
+    @property
+    def token_uri(self) -> str:
+        """The token endpoint."""
+        ...
+
+    @property
+    def client_id(self) -> str:
+        """The application (client) ID."""
+        ...
+
+
+# ---- a secret --------------------------------------------------------------------------------
 
 
 class ClientSecret:
     """A client secret, or a callable that returns the current one (RFC 6749 section 2.3.1).
-
-    Neither ``repr()`` nor a traceback shows it.
 
     Args:
         secret: The secret's *Value* as the Entra admin center showed it once.
 
     Raises:
         TypeError: It is neither a string nor callable.
-        ValueError: It is empty.
+        ValueError: It is empty, or holds what no secret holds.
     """
 
     __slots__ = ("_secret", "fingerprint")
@@ -36,49 +69,61 @@ class ClientSecret:
     def __init__(self, secret: str | Callable[[], str]) -> None:
         problem = _problem_of(secret)
         if problem is not None:
-            del secret  # raised here and without it, so that no frame of a traceback holds it
+            del secret
             raise problem
         self._secret = secret
         if isinstance(secret, str):
             self.fingerprint = sha256(secret.encode()).digest()
         else:
-            self.fingerprint = _callable_fingerprint(secret)
+            self.fingerprint = fingerprint_of(secret)
 
     @property
-    def looks_like_guid(self) -> bool:
+    def known(self) -> dict[str, str]:
         """Whether this is probably the secret's ID from the portal, not its Value."""
-        return isinstance(self._secret, str) and is_guid(self._secret)
+        looks_like_id = isinstance(self._secret, str) and is_guid(self._secret)
+        return {"client_secret_format": "guid"} if looks_like_id else {}
 
+    @property
+    def may_change(self) -> bool:
+        """Whether it is a callable."""
+        return not isinstance(self._secret, str)
+
+    def current(self) -> ClientSecret:
+        """The secret that the callable returns now.
+
+        Raises:
+            TokenError: The callable raised something, or returned what cannot be a secret.
+        """
+        return ClientSecret(self._value()) if self.may_change else self
+
+    def form_fields(self, purpose: Purpose) -> dict[str, str]:  # noqa: ARG002 - the same for all
+        """The form field that carries the secret in a token request.
+
+        Raises:
+            TokenError: As for :meth:`current`.
+        """
+        return {"client_secret": self._value()}
+
+    def _value(self) -> str:
+        if isinstance(self._secret, str):
+            return self._secret
+        secret = returned_by(self._secret, "client secret")
+        problem = _problem_of_text(secret)
+        if problem is not None:
+            del secret
+            raise TokenError(f"the client_secret callable gave no usable secret: {problem}")
+        return secret
+
+    @override
     def __reduce__(self) -> str:
         raise TypeError("a client secret is not pickled")
 
-    def form_fields(self) -> dict[str, str]:
-        """The form fields that carry the credential in a token request.
 
-        Raises:
-            ValueError: The callable returned something that cannot be a secret.
-        """
-        if isinstance(self._secret, str):
-            return {"client_secret": self._secret}
-        secret = self._secret()
-        if (problem := _problem_of_text(secret)) is not None:
-            del secret
-            raise problem
-        return {"client_secret": secret}
-
-
-def _problem_of(secret: object) -> Exception | None:
+def _problem_of(secret: object) -> TypeError | ValueError | None:
     """Why this can be neither a secret nor a callable that returns one, or None."""
     if isinstance(secret, str):
         return _problem_of_text(secret)
-    kind = type(secret).__name__
-    if not callable(secret):
-        return TypeError(
-            f"client_secret must be a string or a callable that returns one, not {kind}"
-        )
-    if not _is_hashable(secret):
-        return TypeError(f"the client_secret callable {kind} has no hash")
-    return None
+    return problem_of_callable("client_secret", secret, "a string or a callable")
 
 
 def _problem_of_text(secret: object) -> ValueError | None:
@@ -91,14 +136,234 @@ def _problem_of_text(secret: object) -> ValueError | None:
     return None
 
 
-def _is_hashable(value: object) -> bool:
-    try:
-        hash(value)
-    except TypeError:
+# ---- a certificate ---------------------------------------------------------------------------
+
+
+class ClientCertificate:
+    """A certificate with its private key, which signs an assertion for each token request.
+
+    Entra knows the certificate, uploaded to the app registration, and never sees the key. This
+    needs the extra ``certificate``: ``pip install 'exo-imap-oauth[certificate]'``. Make one with
+    :meth:`from_pem` or :meth:`from_pfx`. Those of one certificate are equal.
+
+    It is not pickled, since it holds a private key; load it in each process.
+
+    Attributes:
+        expires_on: When the certificate ends, in Unix seconds.
+        thumbprint: The SHA-1 digest of the certificate, as the portal shows it: 40 hexadecimal
+            digits in capitals. It tells certificates apart and is no secret.
+    """
+
+    __slots__ = ("_key", "_s256", "_valid_from", "expires_on", "fingerprint", "thumbprint")
+
+    expires_on: int
+    thumbprint: str
+    fingerprint: bytes
+    """A digest of the certificate."""
+
+    def __init__(self, pair: KeyPair) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - on use
+
+        key, certificate = pair
+        der = certificate.public_bytes(Encoding.DER)
+        self._key = key
+        self._valid_from = int(certificate.not_valid_before_utc.timestamp())
+        self.expires_on = int(certificate.not_valid_after_utc.timestamp())
+        self.thumbprint = sha1(der, usedforsecurity=False).hexdigest().upper()
+        self.fingerprint = sha256(der).digest()
+        self._s256 = urlsafe_b64encode(self.fingerprint).rstrip(b"=").decode()
+
+    @classmethod
+    def from_pem(
+        cls, path_or_bytes: str | PathLike[str] | bytes, *, password: str | bytes | None = None
+    ) -> Self:
+        """Read a private key and its certificate from PEM text.
+
+        Args:
+            path_or_bytes: A file that holds both, or the bytes of one or two such files, joined.
+                The key is PKCS #8 or PKCS #1, encrypted or not. Of several certificates, as in a
+                chain, the key's own is used.
+            password: The passphrase of the key, if it is encrypted.
+
+        Raises:
+            TypeError: An argument has a wrong type.
+            ValueError: What was given cannot work: no key, no certificate, one that has expired
+                or belongs to another key, no RSA key of 2,048 bits or more, a wrong passphrase;
+                the text says which, and what to do.
+            OSError: The file cannot be read.
+            ImportError: The extra ``certificate`` is not installed.
+        """
+        loaded = load(path_or_bytes, password, "PEM")
+        del path_or_bytes, password
+        if isinstance(loaded, Exception):
+            raise loaded
+        return cls(loaded)
+
+    @classmethod
+    def from_pfx(
+        cls, path_or_bytes: str | PathLike[str] | bytes, *, password: str | bytes | None = None
+    ) -> Self:
+        """Read a private key and its certificate from a PFX (PKCS #12, ``.pfx`` or ``.p12``).
+
+        Args:
+            path_or_bytes: The file, or its bytes.
+            password: Its passphrase, if it has one.
+
+        Raises:
+            Exception: As for :meth:`from_pem`.
+        """
+        loaded = load(path_or_bytes, password, "PFX")
+        del path_or_bytes, password
+        if isinstance(loaded, Exception):
+            raise loaded
+        return cls(loaded)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Its thumbprint."""
+        return {"thumbprint": self.thumbprint}
+
+    @property
+    def may_change(self) -> bool:
+        """It never does."""
         return False
-    return True
+
+    def current(self) -> Self:
+        """This certificate."""
+        return self
+
+    def form_fields(self, purpose: Purpose) -> dict[str, str]:
+        """The form fields with a new assertion, which is valid for five minutes.
+
+        See https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+
+        Raises:
+            TokenError: The certificate has expired since it was read.
+        """
+        import jwt  # noqa: PLC0415 - loaded already, to build this
+
+        if problem := validity_problem(self._valid_from, self.expires_on):
+            advice = explain(
+                "certificate-not-registered", client_id=purpose.client_id, **self.known
+            )
+            raise TokenError(f"no token can be asked for: {problem}", advice=advice)
+        now = int(time.time())
+        claims = {
+            "aud": purpose.token_uri,
+            "iss": purpose.client_id,
+            "sub": purpose.client_id,
+            "jti": str(uuid.uuid4()),
+            "nbf": now,
+            "iat": now,
+            "exp": now + _ASSERTION_LIFETIME,
+        }
+        headers = {"typ": "JWT", "x5t#S256": self._s256}
+        return _assertion_fields(jwt.encode(claims, self._key, algorithm="PS256", headers=headers))
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClientCertificate):
+            return NotImplemented
+        return self.fingerprint == other.fingerprint
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @override
+    def __repr__(self) -> str:
+        if not hasattr(self, "_s256"):  # in a traceback of __init__
+            return object.__repr__(self)
+        until = time.strftime("%Y-%m-%d", time.gmtime(self.expires_on))
+        return f"<{type(self).__name__} {self.thumbprint} until {until}>"
+
+    # It never changes, and dataclasses.asdict() copies what it finds.
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a ClientCertificate is not pickled, it holds a private key; load it in each process"
+            " with from_pem() or from_pfx()"
+        )
 
 
-@cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
-def _callable_fingerprint(secret: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
-    return os.urandom(32)  # as long as a digest, and equal to none
+# ---- a federated assertion -------------------------------------------------------------------
+
+
+class ClientAssertion:
+    """A callable that returns a JWT which another issuer signed (RFC 7523 section 2.2).
+
+    The issuer, such as a Kubernetes cluster, is registered with the application as a federated
+    credential. The callable is asked for each token request.
+
+    Args:
+        assertion: Returns the current assertion; blanks and line ends around it are dropped.
+
+    Raises:
+        TypeError: It is not callable.
+    """
+
+    __slots__ = ("_assertion", "fingerprint")
+
+    fingerprint: bytes
+    """A digest, equal for equal callables, which are not called for it."""
+
+    def __init__(self, assertion: Callable[[], str]) -> None:
+        problem = problem_of_callable("assertion", assertion, "a callable")
+        if problem is not None:
+            del assertion  # somebody gave the assertion itself
+            raise problem
+        self._assertion = assertion
+        self.fingerprint = sha256(b"assertion" + fingerprint_of(assertion)).digest()
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a refused one may be followed by a better one at once: not more than others.
+
+        An issuer that signs a new assertion for each call would have Entra asked in vain as
+        often as somebody wants a token.
+        """
+        return False
+
+    def current(self) -> Self:
+        """This credential."""
+        return self
+
+    def form_fields(self, purpose: Purpose) -> dict[str, str]:  # noqa: ARG002 - the issuer's
+        """The form fields with the current assertion.
+
+        Raises:
+            TokenError: The callable raised something, or returned no JWT.
+        """
+        assertion = returned_by(self._assertion, "assertion")
+        kind = type(assertion).__name__
+        if isinstance(assertion, str):
+            assertion, kind = assertion.strip(), "another text"
+            if len(assertion) <= _LONGEST_JWT and _JWT.fullmatch(assertion):
+                return _assertion_fields(assertion)
+            kind = kind if assertion else "an empty text"
+        del assertion
+        raise TokenError(
+            f"the assertion callable must return a JWT (three parts joined by dots), not {kind}"
+        )
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client assertion is not pickled")
+
+
+def _assertion_fields(assertion: str) -> dict[str, str]:
+    return {
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": assertion,
+    }

@@ -11,12 +11,14 @@ from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import shared_slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.credentials import ClientSecret
+from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
 from exo_imap_oauth.token_cache import TokenCache, default_cache
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+    from exo_imap_oauth._tokens.request import Credential
 
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
 
@@ -42,8 +44,12 @@ class TokenSource:
         tenant_id: The directory (tenant) ID, or one of the tenant's domain names.
         client_id: The application (client) ID.
         client_secret: The client secret's *Value*, or a callable that returns the current one.
-            The callable is asked once per token request, in another thread; equal callables
-            count as the same secret.
+            The callable is asked for each token request, in another thread, and at once if the
+            last secret was refused; equal callables count as the same secret.
+        certificate: In place of a secret: signs an assertion for each token request.
+        assertion: In place of a secret, for workload identity federation: a callable that
+            returns the current assertion of the other issuer, a JWT. It is asked for each token
+            request, in another thread; equal callables count as the same credential.
         cloud: Supplies the authority and the default scope.
         scope: One resource and ``/.default``. Default: the cloud's.
         token_uri: The token endpoint, https. Default: the one of the cloud and the tenant.
@@ -55,7 +61,7 @@ class TokenSource:
             the endpoint's answer does not say (``refresh_in``); at most half of a token's life.
 
     Raises:
-        TypeError: No credential, or one of a wrong type.
+        TypeError: No credential, more than one, or one of a wrong type.
         ValueError: An argument that cannot work; the text says which and why.
         InsecureConnectionError: ``ssl_context`` does not verify.
 
@@ -73,6 +79,8 @@ class TokenSource:
         client_id: str,
         client_secret: str | Callable[[], str] | None = None,
         *,
+        certificate: ClientCertificate | None = None,
+        assertion: Callable[[], str] | None = None,
         cloud: Cloud = Cloud.WORLDWIDE,
         scope: str | None = None,
         token_uri: str | None = None,
@@ -82,15 +90,12 @@ class TokenSource:
         deadline: float = 30.0,
         refresh_margin: float = 300.0,
     ) -> None:
-        if client_secret is None:
-            raise TypeError("a TokenSource needs a client_secret")
+        credential = _credential(client_secret, certificate, assertion)
+        del client_secret, certificate, assertion  # tracebacks hold frames
+        if isinstance(credential, Exception):
+            raise credential
         if not isinstance(cloud, Cloud):
-            del client_secret  # tracebacks hold frames
             raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
-        try:
-            credential = ClientSecret(client_secret)
-        finally:
-            del client_secret  # the same
         self._request = TokenRequest(
             tenant_id=tenant_id,
             client_id=client_id,
@@ -165,7 +170,9 @@ class TokenSource:
             TokenRequestRejected: Entra refused; the same answer is given for up to 5 s without
                 asking again.
             TokenEndpointUnavailable: No usable answer before the deadline.
-            TokenError: The client secret or the cache raised something.
+            TokenError: The credential cannot be obtained, the certificate has expired, or the
+                cache raised something.
+            InsecureConnectionError: The TLS context no longer verifies.
             ValueError: Another scope than this source's.
         """
         token, fresh_until, now = self._slot.held
@@ -188,3 +195,31 @@ class TokenSource:
             del token  # tracebacks hold frames
             raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
         self._slot.invalidate(token)
+
+
+def _credential(
+    client_secret: str | Callable[[], str] | None,
+    certificate: ClientCertificate | None,
+    assertion: Callable[[], str] | None,
+) -> Credential | TypeError | ValueError:
+    """The one credential that was given; or what is wrong, for the caller to raise."""
+    given = {"client_secret": client_secret, "certificate": certificate, "assertion": assertion}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1:
+        found = f"not {' and '.join(names)}" if names else "and none was given"
+        return TypeError(
+            f"a TokenSource needs one of client_secret, certificate and assertion, {found}"
+        )
+    try:
+        if client_secret is not None:
+            return ClientSecret(client_secret)
+        if assertion is not None:
+            return ClientAssertion(assertion)
+    except (TypeError, ValueError) as error:
+        return error.with_traceback(None)
+    if isinstance(certificate, ClientCertificate):
+        return certificate
+    kind = type(certificate).__name__
+    return TypeError(
+        f"certificate must be a ClientCertificate, not {kind}: use ClientCertificate.from_pem()"
+    )

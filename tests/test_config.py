@@ -12,6 +12,7 @@ import pytest
 from support.config import CLIENT, HOW_TO, IMAP, SECRET, TENANT, URI, append, by_hand
 
 from exo_imap_oauth import InboxConfig, load_config
+from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path

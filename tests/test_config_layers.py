@@ -101,11 +101,13 @@ def test_a_secret_file_in_a_later_layer_wins_and_one_that_lost_is_not_read(conf:
     conf.joinpath("secret").write_text(SECRET[::-1])
     variable = "cmsbs__mail__imap__oauth2__clientSecret$file"
     config = load_config(conf, environ={variable: "secret"})
-    assert config.default.client_secret == SECRET[::-1]
+    read = config.default.client_secret
+    assert callable(read)
+    assert read() == SECRET[::-1]
     conf.joinpath("conf.d", "1.properties").write_text(
         f"{IMAP}oauth2.clientSecret$file = /nowhere\n"
     )
-    assert load_config(conf, environ={variable: "secret"}).default.client_secret == SECRET[::-1]
+    assert load_config(conf, environ={variable: "secret"}).default.client_secret == read
 
 
 # ---- mistakes --------------------------------------------------------------------------------

@@ -125,7 +125,10 @@ def test_a_variable_that_is_empty_is_as_good_as_unset_where_there_is_a_default()
 def test_a_container_secret_is_read_from_its_file(tmp_path: Path, name: str, end: str) -> None:
     file = tmp_path / "value"
     file.write_bytes((GOOD[name] + end).encode())
-    assert load({name: None, f"{name}_FILE": str(file)}) == load()
+    inbox = load({name: None, f"{name}_FILE": str(file)})
+    if callable(inbox.client_secret):  # it may be replaced
+        inbox = dataclasses.replace(inbox, client_secret=inbox.client_secret())
+    assert inbox == load()
 
 
 def test_only_one_line_end_is_no_part_of_a_secret(tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ def refusal(**fields: Any) -> bytes:
 ECHOES: dict[str, Callable[[str], bytes]] = {
     "body of a 400": lambda echo: http(400, f"you sent {echo}", json_body=False),
     "body of a 500": lambda echo: http(500, f"you sent {echo}", json_body=False),
+    "body in UTF-16": lambda echo: (
+        b"HTTP/1.1 400 no\r\nContent-Type: text/plain; charset=utf-16\r\n\r\n"
+        + f"you sent {echo}".encode("utf-16")
+    ),
     "body without blanks": lambda echo: http(400, f"x{echo}x", json_body=False),
     "error": lambda echo: refusal(error=echo),
     "error that is an object": lambda echo: refusal(error={"code": echo}),
@@ -286,6 +290,26 @@ def test_an_error_of_the_cache_is_told_without_the_token_that_is_held() -> None:
             source.get_token()
     assert "the token cache failed: RuntimeError: cannot read (hidden)" in str(raised.value)
     assert not shows(everything_in(raised.value), TOKEN)
+
+
+def test_ctrl_c_in_a_caller_who_fetches_shows_no_frame_with_the_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with TokenEndpoint(token()) as endpoint:
+        source = endpoint.source(SECRET)
+        monkeypatch.setattr("threading.Thread.start", no_thread)
+        monkeypatch.setattr(token_endpoint, "exchange", pressed)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            source.get_token()
+        monkeypatch.undo()
+        assert not shows(everything_in(raised.value), SECRET)
+        assert source.get_token().token == "a.token"
 
 
 @pytest.mark.usefixtures("one_try")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
@@ -17,6 +17,7 @@ from exo_imap_oauth._inbox_rules import BLANKS, MAX_VALUE, PLACEHOLDER, is_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exo_imap_oauth._secret_file import SecretFile
     from exo_imap_oauth.errors import ConfigProblem
 
 _SECRET = "oauth2.clientSecret"
@@ -36,10 +37,17 @@ _NOT_READ_HERE = {
 }
 
 
+class Read(NamedTuple):
+    """What is read of an inbox."""
+
+    values: dict[str, str]  # by field
+    secret_file: SecretFile | None  # where the secret is not written out
+
+
 def read_inboxes(
     layers: Layers, findings: Findings, *, with_secrets: bool
-) -> tuple[dict[str, dict[str, str]], dict[str, ConfigProblem]]:
-    """The values of the inboxes that are read here, by field, and why the others are not.
+) -> tuple[dict[str, Read], dict[str, ConfigProblem]]:
+    """The inboxes that are read here, by name, and why the others are not.
 
     Args:
         layers: The settings.
@@ -51,7 +59,9 @@ def read_inboxes(
     drafts = reader.draft_all()
     ours, absent = reader.sort_out(drafts)
     reader.judge(ours or drafts)
-    return {draft.name: draft.values for draft in ours}, absent
+    return {
+        draft.name: Read(draft.values, layers.secret_file(draft.at(_SECRET))) for draft in ours
+    }, absent
 
 
 class _Draft:

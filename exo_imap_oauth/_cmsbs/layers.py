@@ -12,6 +12,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
 from exo_imap_oauth._inbox_rules import MAX_VALUE
+from exo_imap_oauth._secret_file import SecretFile
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.properties import read_entries
 
@@ -57,6 +58,12 @@ class Layers:
         if key not in self._values:
             self._values[key] = self._value_of(self.settings[key])
         return self._values[key]
+
+    def secret_file(self, setting: Setting) -> SecretFile | None:
+        """The file that a setting names in place of its value, to be read again and again."""
+        if not setting.names_file:
+            return None
+        return SecretFile(self.folder / unquoted(setting.value))
 
     def _value_of(self, setting: Setting) -> str | None:
         """The value without its quotes, for ``$file`` read from its file."""

@@ -178,16 +178,14 @@ def _what_it_says(reply: Reply, answer: dict[str, Any] | None) -> str:
     else:
         said = "" if "access_token" in reply.text else reply.quoted(reply.text)
     if location := reply.headers.get("Location"):
-        where = reply.quoted(_host_in(location))
+        where = _host_in(reply.quoted(location))  # hidden first: a host comes in small letters
         said = f"a redirect to {where}, which is not followed. {said}"
     return said
 
 
 def _advice(request: TokenRequest, reply: Reply) -> Advice | None:
     """The advice on what the answer says, or on a path where no token endpoint is."""
-    known = _known(request)
-    if request.credential.looks_like_guid:
-        known["client_secret_format"] = "guid"
+    known = _known(request) | request.credential.known
     advice = advise(reply.text, stage="token", **known)
     if advice is None and reply.status in _NO_ENDPOINT:
         return explain(_advice_id(reply.status), **known)
@@ -237,8 +235,10 @@ def no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
 
 
 def no_credential(error: Exception) -> TokenError:
-    """The error for a credential that its function did not supply."""
-    return TokenError(f"the client secret could not be obtained: {described(error)}")
+    """The error for a credential that cannot be had; it says so itself if it can."""
+    if isinstance(error, TokenError):
+        return error.with_traceback(None)
+    return TokenError(f"the credential could not be used: {described(error)}")
 
 
 def _innermost(error: BaseException, outer: BaseException | None) -> BaseException:

@@ -127,7 +127,7 @@ def _exchange(request: TokenRequest, timeout: float) -> Outcome:
     """One HTTP exchange and what it means."""
     outer = sys.exception()  # not ours, if a caller fetches while handling one
     try:
-        credential = request.credential.form_fields()
+        credential = request.credential.form_fields(request)
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything
         return Outcome(no_credential(error))
     secrets = [value for name, value in credential.items() if name in _SECRET_FIELDS]

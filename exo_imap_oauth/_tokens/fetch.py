@@ -6,17 +6,17 @@ import _thread
 import copy
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth._process_lock import fork_safe_lock
 from exo_imap_oauth._text import described
 from exo_imap_oauth.access_token import AccessToken
-from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
+from exo_imap_oauth.errors import ExoImapOAuthError, TokenEndpointUnavailable, TokenError
 
 if TYPE_CHECKING:
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth._tokens.slot import Flight, Slot
-    from exo_imap_oauth.errors import ExoImapOAuthError
 
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
@@ -30,9 +30,11 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
     Raises:
         TokenError: There is none; for each caller a copy of its own.
-        InsecureConnectionError: The TLS context does not verify any more.
+        InsecureConnectionError: The TLS context no longer verifies.
     """
-    token, flight, starts_flight = slot.ask(request.deadline, forced=forced)
+    token, flight, starts_flight = slot.ask(
+        request.deadline, forced=forced, may_have_changed=request.credential.may_change
+    )
     if starts_flight:
         assert flight is not None
         _start(slot, request, flight, has_token=token is not None)
@@ -119,6 +121,8 @@ def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
         outcome = _cached_or_requested(slot, request, flight)
     except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
         outcome = _cache_failed(error, slot.token)
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C, where the caller itself fetches
+        raise error.with_traceback(None) from None  # whose frames hold the form
     finally:
         slot.land(flight, outcome)
 
@@ -132,13 +136,23 @@ def _cached_or_requested(
             if not flight.forced and (token := slot.cached(may_fetch=ours)) is not None:
                 return token
             if ours:
-                return _requested(slot, request)
+                return _requested(slot, request, flight)
         if time.monotonic() + _LOOK_AGAIN > give_up_at:
             return _no_answer(request, "another process has been fetching the token")
         time.sleep(_LOOK_AGAIN)
 
 
-def _requested(slot: Slot, request: TokenRequest) -> AccessToken | ExoImapOAuthError:
+def _requested(
+    slot: Slot, request: TokenRequest, flight: Flight
+) -> AccessToken | ExoImapOAuthError:
+    """A new token of the endpoint; or its last refusal, if it would say the same again."""
+    try:
+        request = replace(request, credential=request.credential.current())
+    except ExoImapOAuthError as error:
+        return error.with_traceback(None)
+    flight.credential = request.credential.fingerprint
+    if (refusal := slot.refusal_of(flight)) is not None:
+        return refusal
     with _import_lock:  # fork waits for it, and thus never sees a half-imported module
         from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
 

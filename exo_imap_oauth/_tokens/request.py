@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from exo_imap_oauth._text import check_seconds
@@ -14,10 +14,45 @@ from exo_imap_oauth.errors import InsecureConnectionError
 if TYPE_CHECKING:
     import ssl
 
-    from exo_imap_oauth.credentials import ClientSecret
+    from exo_imap_oauth.credentials import Purpose
 
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]*")
+
+
+class Credential(Protocol):
+    """What proves an application's identity."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest, equal for equal credentials; nothing can be told from it."""
+        ...
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What :func:`~exo_imap_oauth.advice.advise` should know of it; nothing secret."""
+        ...
+
+    @property
+    def may_change(self) -> bool:
+        """Whether :meth:`current` may give another one next time."""
+        ...
+
+    def current(self) -> Credential:
+        """This credential as it is now, which does not change any more.
+
+        Raises:
+            TokenError: It cannot be obtained.
+        """
+        ...
+
+    def form_fields(self, purpose: Purpose) -> dict[str, str]:
+        """The form fields that carry it in one token request; asked for each anew.
+
+        Raises:
+            TokenError: It cannot be obtained, or has expired.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +81,7 @@ class TokenRequest:
     client_id: str
     scope: str
     token_uri: str
-    credential: ClientSecret = field(repr=False)
+    credential: Credential = field(repr=False)
     ssl_context: ssl.SSLContext | None
     timeout: float
     deadline: float
@@ -96,7 +131,7 @@ def _check_text(name: str, value: object) -> None:
 def _check_token_uri(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme != "https" or not parts.hostname:
-        message = f"token_uri must be an https URL, since the client secret goes there, not {uri!r}"
+        message = f"token_uri must be an https URL, since the credential goes there, not {uri!r}"
     elif parts.username is not None or parts.password is not None or parts.fragment:
         message = "token_uri must have neither user, password nor fragment"
     else:
@@ -113,6 +148,6 @@ def check_trust(context: ssl.SSLContext | None) -> None:
     # CERT_NONE is 0; ssl itself is not loaded for this.
     if context is not None and not (context.verify_mode and context.check_hostname):
         raise InsecureConnectionError(
-            "the ssl_context does not verify certificate and host name, so that the client secret"
+            "the ssl_context does not verify certificate and host name, so that the credential"
             " might go to anybody. Use: ssl_context=ssl.create_default_context()"
         )

@@ -15,12 +15,15 @@ forced         fetch, and wait   wait (forced) or  fetch, and wait   fetch, and 
                                  fetch, and wait
 =============  ================  ================  ================  ================
 
-*Forced* asks past every cache (``claims=...``), so it joins a forced flight only. And this is
-what happens to a slot:
+*Forced* asks past every cache (``claims=...``), so it joins a forced flight only. A credential
+that may have changed since, which is a secret that a callable gives, is not refused here: it is
+fetched with, and that flight, which asks the callable, brings the refusal again if it is of the
+very same secret. And this is what happens to a slot:
 
 ======================  =====================================================================
 a token lands           it is held; pause and refusal end
 a failure lands         a pause begins; a permanent one (400, 401) is the refusal for 5 s
+the refusal lands       nothing: it is the one that is remembered already
 a flight is overdue     it is given up for lost, so whoever asks next fetches
 a lost flight lands     its token is held only if there is none yet; its failure is forgotten
 a token is invalidated  it is dropped, here and in the cache, but only if it is still that one
@@ -71,11 +74,12 @@ SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 class Flight:
     """One fetch under way, and what came of it."""
 
-    __slots__ = ("done", "forced", "outcome", "overdue_at")
+    __slots__ = ("credential", "done", "forced", "outcome", "overdue_at")
 
     def __init__(self, overdue_at: float, *, forced: bool) -> None:
         self.overdue_at = overdue_at
         self.forced = forced
+        self.credential = b""  # the digest of what it goes to Entra with
         self.done = threading.Event()
         self.outcome: AccessToken | ExoImapOAuthError | None = None
 
@@ -100,6 +104,7 @@ class Slot:
         "key",
         "paused_until",
         "refusal",
+        "refused_credential",
         "refused_until",
     )
 
@@ -126,16 +131,20 @@ class Slot:
         """Begin as a new process does: without flight, pause and refusal."""
         self.flight: Flight | None = None
         self.refusal: TokenRequestRejected | None = None
+        self.refused_credential = b""
         self.refused_until = self.paused_until = 0.0
 
     # ---- somebody asks -----------------------------------------------------------------------
 
-    def ask(self, deadline: float, *, forced: bool = False) -> Answer:
+    def ask(
+        self, deadline: float, *, forced: bool = False, may_have_changed: bool = False
+    ) -> Answer:
         """What to do for somebody who wants a token, by the first table above.
 
         Args:
             deadline: Seconds after which a flight that starts now is given up for lost.
             forced: Whether the token must be a new one.
+            may_have_changed: Whether the credential may be another one than at the last refusal.
 
         Raises:
             TokenRequestRejected: A copy of the refusal that is remembered.
@@ -148,7 +157,7 @@ class Slot:
                 return Answer(usable)
             if flight is not None:
                 return Answer(usable, flight)
-            if usable is None and not forced:
+            if usable is None and not forced and not may_have_changed:
                 self._raise_refusal(ticks)
             self.flight = Flight(ticks + deadline, forced=forced)
             return Answer(usable, self.flight, starts_flight=True)
@@ -156,6 +165,13 @@ class Slot:
     def _raise_refusal(self, ticks: float) -> None:
         if self.refusal is not None and ticks < self.refused_until:
             raise copy.copy(self.refusal)
+
+    def refusal_of(self, flight: Flight) -> TokenRequestRejected | None:
+        """The refusal that is remembered of the very credential that a flight has."""
+        with process_lock:
+            if flight.forced or flight.credential != self.refused_credential:
+                return None
+            return self.refusal if self.clock.monotonic() < self.refused_until else None
 
     def _flight_to_join(self, ticks: float, *, forced: bool) -> Flight | None:
         flight = self.flight
@@ -188,16 +204,17 @@ class Slot:
                     if is_current or self.token is NO_TOKEN:
                         self.hold(outcome)
                         self.refusal, self.paused_until = None, 0.0
-                elif is_current:
-                    self._remember(outcome)
+                elif is_current and outcome is not self.refusal:
+                    self._remember(outcome, flight.credential)
         finally:
             flight.done.set()
 
-    def _remember(self, failure: ExoImapOAuthError) -> None:
+    def _remember(self, failure: ExoImapOAuthError, credential: bytes) -> None:
         ticks = self.clock.monotonic()
         _kept_after_failure[id(self.cache), self.key] = self
         if isinstance(failure, TokenRequestRejected) and not failure.retryable:
             self.refusal, self.refused_until = failure, ticks + REFUSAL_MEMORY
+            self.refused_credential = credential
         pause = max(PAUSE, failure.retry_after or 0.0)
         serves_for = self.token.expires_on - self.clock.time()
         if serves_for > 0 and ticks >= self.paused_until:  # one warning a pause

@@ -90,12 +90,13 @@ class Overheard(logging.Handler):
 
 
 def shows(text: str, secret: str) -> bool:
-    """Whether a text holds a secret, or 16 characters of it in a row, in any encoding.
+    """Whether a text holds a secret, or 16 characters of it in a row, in any encoding or case.
 
     It decodes the text, where the library encodes the secret: one does not prove the other.
     """
+    secret = secret.lower()
     parts = [secret[at : at + 16] for at in range(max(1, len(secret) - 15))]
-    return any(part in reading for reading in _readings(text) for part in parts)
+    return any(part in reading for reading in map(str.lower, _readings(text)) for part in parts)
 
 
 def _readings(text: str) -> list[str]:

@@ -1,0 +1,53 @@
+"""Functions that a program gives in place of a value: checked, told apart, asked."""
+
+from __future__ import annotations
+
+import os
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache, cached
+
+from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth._text import described
+from exo_imap_oauth.errors import TokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def problem_of_callable(name: str, value: object, expected: str) -> TypeError | None:
+    """Why an argument is no callable that can be asked, or None."""
+    kind = type(value).__name__
+    if not callable(value):
+        return TypeError(f"{name} must be {expected} that returns one, not {kind}")
+    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
+        return TypeError(f"the {name} callable is async; give a plain function")
+    if not _is_hashable(value):
+        return TypeError(f"the {name} callable {kind} has no hash")
+    return None
+
+
+def returned_by(function: Callable[[], str], what: str) -> str:
+    """What a user's callable returns.
+
+    Raises:
+        TokenError: It raised something.
+    """
+    try:
+        return function()
+    except Exception as error:
+        raise TokenError(f"the {what} could not be obtained: {described(error)}") from error
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
+def fingerprint_of(function: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
+    return os.urandom(32)  # as long as a digest, and equal to none

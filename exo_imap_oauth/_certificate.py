@@ -1,0 +1,287 @@
+"""A private key and its certificate, read from PEM or PFX and checked.
+
+Failures are returned, not raised: a traceback would hold frames that hold the key and the
+passphrase. Their texts are written here, never taken from the data or from the library that
+reads it. Nothing heavy is imported before something is read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import time
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from exo_imap_oauth._files import read_file, reason
+from exo_imap_oauth._text import one_line
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+_MAX_FILE = 262_144  # bytes; a key with a long chain of certificates has some ten thousand
+_LONGEST_PATH = 1_024  # characters; a key in base64 is longer
+_SMALLEST_KEY = 2_048  # bits, Entra's minimum
+_CLOCK_SKEW = 300  # s that another machine's clock, which made the certificate, may be ahead
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(?:(?!-----).)*-----END \1-----", re.DOTALL)
+_EXTRA = (
+    "a ClientCertificate needs PyJWT and cryptography: pip install 'exo-imap-oauth[certificate]'"
+)
+_PAGE = "Entra admin center > App registrations > your app > Certificates & secrets > Certificates"
+_HALVES = ("certificate", "private key")
+_HALF = (
+    "there is a {0} but no {1} in it. Use the file with both, or join the bytes of the two files:"
+    " from_pem(key.read_bytes() + certificate.read_bytes())."
+)
+
+
+class KeyPair(NamedTuple):
+    """A private key and the certificate of its public half."""
+
+    key: RSAPrivateKey
+    certificate: x509.Certificate
+
+
+class _Unusable(ValueError):
+    """What was given cannot work; the text says why and what to do, and holds nothing of it."""
+
+
+def load(
+    source: str | PathLike[str] | bytes,
+    password: str | bytes | None,
+    container: Literal["PEM", "PFX"],
+) -> KeyPair | Exception:
+    """Read a key and its certificate.
+
+    Args:
+        source: The path of a file, or its bytes.
+        password: The passphrase of the key.
+        container: How both are stored.
+
+    Returns:
+        The pair; or the error for the caller to raise: a TypeError or ValueError for what cannot
+        work, an OSError for a file that cannot be read, an ImportError where the extra is missing.
+    """
+    try:
+        import_module("cryptography")
+        import_module("jwt")  # it signs later, in a thread that should not have to load it
+    except ImportError as error:
+        return ImportError(_EXTRA, name=error.name)
+    where = f"the {container} given"
+    try:
+        secret = _passphrase(password)
+        if isinstance(source, bytes):
+            data = source
+        else:
+            path = _path(source, container)
+            where = one_line(str(path))
+            data = read_file(path, _MAX_FILE)
+        pair = _from_pem(data, secret) if container == "PEM" else _from_pfx(data, secret)
+    except OSError as error:
+        # The constructor picks the subclass by the number, such as FileNotFoundError.
+        return OSError(error.errno, f"the certificate cannot be read: {reason(error)}", where)
+    except TypeError as error:
+        return TypeError(*error.args)
+    except _Unusable as error:
+        return ValueError(f"{where}: {error}")
+    except Exception as error:  # noqa: BLE001 - its text and frames may hold anything
+        return ValueError(f"{where}: it cannot be read ({type(error).__name__})")
+    problem = validity_problem(
+        pair.certificate.not_valid_before_utc.timestamp(),
+        pair.certificate.not_valid_after_utc.timestamp(),
+    )
+    return ValueError(f"{where}: {problem}") if problem else pair
+
+
+def validity_problem(valid_from: float, expires_on: float) -> str | None:
+    """Why a certificate cannot be used now, or None. Times are Unix seconds."""
+    now = time.time()
+    if now >= expires_on:
+        return (
+            f"the certificate expired on {_date(expires_on)}. Make a new one, upload it"
+            f" ({_PAGE}) and use that."
+        )
+    if now < valid_from - _CLOCK_SKEW:
+        return (
+            f"the certificate is not valid before {_date(valid_from)}. Wait until then, or set"
+            " the clock of this machine if it is wrong."
+        )
+    return None
+
+
+def _date(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError):  # what a machine's calendar does not hold
+        return "another day"
+
+
+# ---- what was given --------------------------------------------------------------------------
+
+
+def _passphrase(password: object) -> bytes | None:
+    if isinstance(password, str):
+        return password.encode("utf-8", errors="surrogatepass")
+    if password is None or isinstance(password, bytes):
+        return password
+    raise TypeError(f"password must be a string, bytes or None, not {type(password).__name__}")
+
+
+def _path(source: str | PathLike[str], container: str) -> Path:
+    if not isinstance(source, (str, PathLike)):
+        kind = type(source).__name__
+        raise TypeError(f"{container}: give the path of a file or its bytes, not {kind}")
+    text = str(source)
+    if len(text) > _LONGEST_PATH or "\n" in text or "-----BEGIN" in text:
+        how = ".encode()" if container == "PEM" else " through base64.b64decode()"
+        raise _Unusable(f"this text is no path of a file. Give its content as bytes: text{how}.")
+    if not text.strip():
+        raise _Unusable("the path is empty.")
+    return Path(text)
+
+
+# ---- PEM -------------------------------------------------------------------------------------
+
+
+def _from_pem(data: bytes, password: bytes | None) -> KeyPair:
+    """The pair in PEM text (RFC 7468)."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes text
+        data = data.decode("utf-16", errors="replace").encode()
+    keys, texts = _blocks(data, b"PRIVATE KEY"), _blocks(data, b"CERTIFICATE")
+    if not keys and not texts:
+        raise _Unusable(_why_no_pem(data))
+    if not keys or not texts:
+        raise _Unusable(_HALF.format(*(_HALVES if texts else _HALVES[::-1])))
+    if len(keys) > 1:
+        raise _Unusable(f"there are {len(keys)} private keys in it. Leave one.")
+    return _matched(_pem_key(keys[0], password), [_pem_certificate(text) for text in texts])
+
+
+def _blocks(data: bytes, kind: bytes) -> list[bytes]:
+    return [block[0] for block in _BLOCK.finditer(data) if block[1].endswith(kind)]
+
+
+def _why_no_pem(data: bytes) -> str:
+    if not data.strip():
+        return "it is empty."
+    if data[:1] == b"\x30":  # an ASN.1 sequence, which both DER and PFX are
+        return (
+            "it is binary, not PEM. Read a .pfx or .p12 file with from_pfx(); convert a key or"
+            " certificate in DER with: openssl pkey -inform der, openssl x509 -inform der"
+        )
+    return "there is neither a key nor a certificate in PEM (-----BEGIN …) in it."
+
+
+def _pem_certificate(block: bytes) -> x509.Certificate:
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - loaded on use
+
+    try:
+        return load_pem_x509_certificate(block)
+    except ValueError:
+        raise _Unusable("a certificate in it is damaged. Export or copy it again.") from None
+
+
+def _pem_key(block: bytes, password: bytes | None) -> PrivateKeyTypes:
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - loaded on use
+        load_pem_private_key,
+    )
+
+    if block.startswith(b"-----BEGIN OPENSSH"):
+        raise _Unusable(
+            "its key is in OpenSSH's format. Convert it with: ssh-keygen -p -m PKCS8 -f FILE"
+        )
+    encrypted = b"ENCRYPTED" in block
+    if encrypted and not password:
+        raise _Unusable("its private key is encrypted. Give the passphrase: password=…")
+    try:
+        # A passphrase that nothing is encrypted with does no harm, as in the ssl module.
+        return load_pem_private_key(block, password if encrypted else None)
+    except (TypeError, ValueError):
+        if encrypted:
+            raise _Unusable("the passphrase is wrong, or its private key is damaged.") from None
+        raise _Unusable("its private key is damaged. Export or copy it again.") from None
+
+
+# ---- PFX -------------------------------------------------------------------------------------
+
+
+def _from_pfx(data: bytes, password: bytes | None) -> KeyPair:
+    """The pair in a PFX, also called PKCS #12 (RFC 7292)."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - loaded on use
+    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415 - the same
+
+    try:
+        key, certificate, others = pkcs12.load_key_and_certificates(data, password)
+    except UnsupportedAlgorithm:
+        raise _Unusable(
+            "it is encrypted in a way that is no longer supported. Export it again, with"
+            " AES256-SHA256 where Windows asks for the encryption."
+        ) from None
+    except (TypeError, ValueError):
+        raise _Unusable(_why_no_pfx(data, password)) from None
+    certificates = [*([] if certificate is None else [certificate]), *others]
+    if key is None:
+        raise _Unusable("there is no private key in it. Export it with the private key.")
+    if not certificates:
+        raise _Unusable("there is a private key but no certificate in it. Export both.")
+    return _matched(key, certificates)
+
+
+def _why_no_pfx(data: bytes, password: bytes | None) -> str:
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - loaded on use
+
+    if not data.strip():
+        return "it is empty."
+    if b"-----BEGIN " in data:
+        return "it is PEM, not PFX. Read it with from_pem()."
+    if data[:1] != b"\x30":
+        return "it is not a PFX (.pfx, .p12)."
+    try:
+        load_der_x509_certificate(data)
+    except ValueError:
+        if password is None:
+            return "it is encrypted. Give the passphrase: password=… (or it is damaged)"
+        return "the passphrase is wrong, or it is damaged."
+    return "it is a certificate alone. Export it as PFX, with the private key."
+
+
+# ---- both ------------------------------------------------------------------------------------
+
+
+def _matched(key: PrivateKeyTypes, certificates: list[x509.Certificate]) -> KeyPair:
+    """The key with its own certificate, which a chain of others may accompany."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import (  # noqa: PLC0415 - loaded on use
+        RSAPrivateKey,
+    )
+
+    if not isinstance(key, RSAPrivateKey):
+        raise _Unusable(
+            "its private key is not an RSA key, and Entra takes no other. Make one with:"
+            " openssl req -x509 -newkey rsa:3072 …"
+        )
+    if key.key_size < _SMALLEST_KEY:
+        raise _Unusable(
+            f"its RSA key has {key.key_size} bits, and Entra wants {_SMALLEST_KEY} or more. Make"
+            " one with: openssl req -x509 -newkey rsa:3072 …"
+        )
+    own = [certificate for certificate in certificates if _is_of(key, certificate)]
+    if not own:
+        raise _Unusable(
+            "the certificate in it belongs to another private key. Use the key that the"
+            " certificate was made with."
+        )
+    # A certificate that was renewed for the same key may stand beside the old one.
+    return KeyPair(key, max(own, key=lambda certificate: certificate.not_valid_after_utc))
+
+
+def _is_of(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - loaded on use
+
+    try:
+        return certificate.public_key() == key.public_key()
+    except (UnsupportedAlgorithm, ValueError):  # of an authority's certificate
+        return False

@@ -1,0 +1,54 @@
+"""A client secret in a file that somebody else replaces now and then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from exo_imap_oauth._files import read_value, reason
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+class SecretFile:
+    """A callable that reads a client secret from its file, each time anew.
+
+    It goes where a ``client_secret`` goes. A secret that another program replaces in the file,
+    as container platforms do, is thus used from the next token request on. Files of one path
+    are equal. ``repr()`` tells nothing: what was given for a path may be the secret itself.
+
+    Args:
+        path: The file: text in UTF-8; one line end at its end is no part of the secret.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path).absolute()  # whatever folder the program goes to
+
+    def __call__(self) -> str:
+        """The secret as it is now.
+
+        Raises:
+            OSError: The file cannot be read; the text says which and why.
+        """
+        try:
+            return read_value(self._path)
+        except (OSError, ValueError) as error:
+            why = f"{self._path} cannot be read: {reason(error)}"
+        raise OSError(why)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return self._path == other._path if isinstance(other, SecretFile) else NotImplemented
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self._path)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
