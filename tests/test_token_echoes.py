@@ -288,7 +288,7 @@ def test_an_error_of_the_cache_is_told_without_the_token_that_is_held() -> None:
         source._slot.hold(replace(source.get_token(), refresh_on=0, expires_on=0))
         with pytest.raises(TokenError) as raised:
             source.get_token()
-    assert "the token cache failed: RuntimeError: cannot read (hidden)" in str(raised.value)
+    assert "getting a token failed: RuntimeError: cannot read (hidden)" in str(raised.value)
     assert not shows(everything_in(raised.value), TOKEN)
 
 
