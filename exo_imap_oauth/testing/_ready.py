@@ -77,15 +77,25 @@ class ReadyExchange(LoopbackExchange):
 
     @property
     def inbox(self) -> InboxConfig:
-        """The mailbox, as a program that reads it is configured: ``inbox.open()`` opens it."""
+        """The mailbox, as a program that reads it is configured: ``inbox.open()`` opens it.
+
+        With the certificate in place of the client secret, if there is one.
+        """
         # Loaded on use: a test of another program may need neither.
+        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415
         from exo_imap_oauth.inbox import InboxConfig  # noqa: PLC0415
 
+        certificate, secret = None, None
+        if self.certificate is None:
+            secret = self.secret.value
+        else:
+            certificate = ClientCertificate.from_pem(self.certificate.pem)
         return InboxConfig(
             user=self.mailbox,
             token_uri=self.token_uri(self.app.tenant_id),
             client_id=self.app.client_id,
-            client_secret=self.secret.value,
+            client_secret=secret,
+            certificate=certificate,
             host=self.host,
             port=self.port,
         )
@@ -115,7 +125,8 @@ def ready_exchange(
 
     Args:
         certificate: Whether the application has a certificate too, ``exchange.certificate``,
-            whose ``pem`` holds the private key as well.
+            whose ``pem`` holds the private key as well; ``exchange.inbox`` then uses it in place
+            of the client secret.
         trust: Whether its CA is trusted by default inside the ``with`` block, by way of
             ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``; these belong to the whole process, so
             leave several blocks in the opposite order. If not, pass ``exchange.ssl_context`` to

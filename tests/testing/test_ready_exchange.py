@@ -82,6 +82,14 @@ def test_it_has_a_certificate_if_wanted() -> None:
         assert exchange.certificate.pem.startswith(b"-----BEGIN PRIVATE KEY-----\n")
 
 
+def test_its_inbox_uses_the_certificate_if_there_is_one() -> None:
+    with ready_exchange(certificate=True) as exchange:
+        exchange.expire_client_secret(exchange.secret)
+        assert exchange.inbox.client_secret is None
+        with exchange.inbox.open() as imap:
+            assert imap.select() == ("OK", [b"3"])
+
+
 def test_an_app_without_a_secret_is_configured_without_one(tmp_path: Path) -> None:
     with ready_exchange(trust=False) as exchange:
         conf = exchange.write_config(tmp_path, app=exchange.app)
