@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.config import CLIENT, HOW_TO, IMAP, SECRET, TENANT, URI, append, by_hand
+from support.leaks import TESTS
 
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.errors import ConfigError
@@ -130,7 +131,7 @@ def test_the_secret_is_in_no_repr_and_in_no_traceback(conf: Path) -> None:
     with pytest.raises(ConfigError, match="port: is not a number") as caught:
         by_hand(port=0)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    frames = [str(frame.locals) for frame in report.stack if frame.filename != __file__]
+    frames = [str(frame.locals) for frame in report.stack if TESTS not in frame.filename]
     assert frames
     assert SECRET not in "".join(frames)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_config import HOW_TO, IMAP
+from support.config import HOW_TO, IMAP
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth.errors import ConfigError

@@ -122,10 +122,10 @@ with TokenEndpoint(token()) as endpoint:
     except KeyboardInterrupt:
         endpoint.release.set()
     other.join()
-    print(results, source.get_token().token, len(endpoint.forms))
+    print(*results, source.get_token().token, len(endpoint.forms))
 """
     run = run_python(script)
-    assert run.stdout == "['unharmed'] unharmed 1\n", run.stderr
+    assert run.stdout == "unharmed unharmed 1\n", run.stderr
 
 
 def test_waiting_for_an_answer_is_done_in_short_waits() -> None:
