@@ -41,7 +41,10 @@ LINES = (
     (f"{IMAP}password", '""'),
     (f"{IMAP}authenticationMethod", "oauth2"),
     (f"{IMAP}folder.inbox$file", "folder"),
-    (f"{IMAP}oauth2.accessTokenUri", "https://login.microsoftonline.com/x.y/oauth2/v2.0/token"),
+    (
+        f"{IMAP}oauth2.accessTokenUri",
+        "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token",
+    ),
     (f"{IMAP}oauth2.clientId", "6731de76-14a6-49ae-97bc-6eba6914391e"),
     (PW, "s"),
     (f"{IMAP}oauth2.scope", "https://outlook.office365.com/.default"),
@@ -71,6 +74,10 @@ def everything_shown(path: Path, environ: Mapping[str, str]) -> str:
         config["no such inbox"]
     told = [str(warning) for warning in config.warnings]
     return "\n".join([*told, repr(config.warnings), repr(config.settings), str(missing.value)])
+
+
+def plain_lines() -> Iterator[str]:
+    yield from (f"{key} = {value}" for key, value in LINES)
 
 
 # ---- a backslash at the end of a line --------------------------------------------------------
@@ -116,6 +123,31 @@ def test_a_path_or_a_list_that_runs_on_into_a_secret(
         f"{text}\n{key} = {value}\\\n{following}{SECRETS[0]}\n"
     )
     assert shown_parts(SECRETS[0], everything_shown(tmp_path, {})) == []
+
+
+def test_a_list_that_runs_on_into_a_password_of_words(tmp_path: Path) -> None:
+    text = "\n".join(plain_lines()).replace("sales, support", "sales\\\ndb.password = correcthorse")
+    tmp_path.joinpath("cmsbs.properties").write_text(text)
+    shown = everything_shown(tmp_path, {})
+    assert "lists a name, which has no key of its own" in shown
+    assert "correcthorse" not in shown
+
+
+def test_a_secret_glued_to_a_key_of_a_configuration_that_loads(tmp_path: Path) -> None:
+    lines = (
+        f"{IMAP}server",
+        f"{IMAP}port",
+        f"{IMAP}ssl",
+        f"{IMAP}user",
+        f"{IMAP}auth",
+        f"{IMAP}oa",
+    )
+    text = "\n".join(line for line in plain_lines() if line.startswith(lines))
+    text = text.replace(f"{PW} = s", f"{PW} = s\n{IMAP}password{SECRETS[0]} = x")
+    tmp_path.joinpath("cmsbs.properties").write_text(text)
+    shown = everything_shown(tmp_path, {})
+    assert f"'{IMAP}password...': Setting(" in shown
+    assert shown_parts(SECRETS[0], shown) == []
 
 
 # ---- anywhere --------------------------------------------------------------------------------
@@ -191,20 +223,17 @@ def test_no_message_about_a_damaged_configuration_shows_a_secret(tmp_path: Path)
 HOSTILE = "sa\u202eles\u200b\x1b[31m"
 
 
-def plain_lines() -> Iterator[str]:
-    yield from (f"{key} = {value}" for key, value in LINES)
-
-
 def test_names_and_paths_are_shown_as_one_printable_line(tmp_path: Path) -> None:
     folder = tmp_path / f"con\u202ef\x1b[31m\n{'x' * 200}"
     folder.joinpath("conf.d").mkdir(parents=True)
     folder.joinpath("conf.d", f"{HOSTILE}.properties").write_text(f"{IMAP}port = x\n")
-    text = "\n".join(plain_lines()).replace("sales, support", f"sales, {HOSTILE}")
+    text = "\n".join(line for line in plain_lines() if "$file" not in line)
+    text = text.replace("sales, support", f"sales, {HOSTILE}, x{HOSTILE}")
     folder.joinpath("cmsbs.properties").write_bytes(
-        b"\xef\xbb\xbf" + f"{text}\n{SALES}mail.imap.port = <x>\n".encode()
+        b"\xef\xbb\xbf" + f"{text}\ncmsbs.bouncelistener.{HOSTILE}.mail.imap.port = 993\n".encode()
     )
     with pytest.raises(ConfigError) as caught:
-        load_config(folder, environ={f"{IMAP}ssl$file": f"/run/{HOSTILE}"})
+        load_config(folder, environ={})
     problems = (*caught.value.problems, *caught.value.warnings)
     for problem in problems:
         for part in (problem.key, problem.source, problem.message, problem.fix):
@@ -212,7 +241,8 @@ def test_names_and_paths_are_shown_as_one_printable_line(tmp_path: Path) -> None
             assert len(part) < 900
     assert all(line.isprintable() for line in str(caught.value).splitlines())
     assert any("\\u202e" in problem.source for problem in problems)
-    assert any("\\u202e" in problem.message for problem in problems)
+    assert any("\\u202e" in problem.key for problem in problems)
+    assert any("\\u202e" in problem.message + problem.fix for problem in problems)
 
 
 @pytest.mark.parametrize(

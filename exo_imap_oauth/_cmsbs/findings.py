@@ -78,8 +78,10 @@ class Findings:
     ) -> ConfigProblem:
         """Note a mistake, with its own severity unless another is given."""
         mistake = MISTAKES[mistake_id]
-        message, fix = mistake.message.format(**details), mistake.fix.format(**details)
-        problem = ConfigProblem(one_line(at.key), at.source, at.line, message, fix)
+        # Names of listeners and folders may hold anything.
+        shown = (at.key, mistake.message.format(**details), mistake.fix.format(**details))
+        key, message, fix = map(one_line, shown)
+        problem = ConfigProblem(key, at.source, at.line, message, fix)
         is_error = (severity or mistake.severity) == "error"
         (self.errors if is_error else self._warnings)[problem] = None
         return problem
