@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth import AccessToken
 
-SECRET = "aB3~sentinel.of-a+client/secret=&'8Q"
+SECRET = "aB3~SentinelOf.A+Client/Secret=&'8Q"
 
 
 def raw(text: str) -> bytes:
@@ -108,7 +108,7 @@ def test_what_the_tests_would_hear_is_heard() -> None:
     for encoding, encode in ENCODINGS.items():
         assert shows(f"you sent {encode(SECRET)} and more", SECRET), encoding
         assert shows(f"you sent {encode(SECRET[3:30])}", SECRET), encoding
-    assert not shows("you sent (hidden), aB3~sentinel.", SECRET)
+    assert not shows("you sent (hidden), aB3~Sentinel", SECRET)
     with Overheard() as overheard:
         secret = SECRET
         overheard.error(ValueError(secret))
@@ -288,7 +288,7 @@ def test_an_error_of_the_cache_is_told_without_the_token_that_is_held() -> None:
         source._slot.hold(replace(source.get_token(), refresh_on=0, expires_on=0))
         with pytest.raises(TokenError) as raised:
             source.get_token()
-    assert "the token cache failed: RuntimeError: cannot read (hidden)" in str(raised.value)
+    assert "getting a token failed: RuntimeError: cannot read (hidden)" in str(raised.value)
     assert not shows(everything_in(raised.value), TOKEN)
 
 

@@ -122,7 +122,7 @@ def _problem_of(reply: Reply, answer: dict[str, Any] | None) -> str:
         return "no token_type that is Bearer"
     if not _seconds(answer.get("expires_in")):
         return "no expires_in that is a number of seconds"
-    return "" if reply.status == _OK else "not the status of a token"
+    return "" if reply.status == _OK else "a token, but with another status than 200"
 
 
 def _rejection(request: TokenRequest, reply: Reply, answer: dict[str, Any]) -> Outcome:

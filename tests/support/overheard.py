@@ -100,10 +100,11 @@ def shows(text: str, secret: str) -> bool:
 
 
 def _readings(text: str) -> list[str]:
-    readings = [text, unquote_plus(text), html.unescape(text)]
+    readings = [text, unquote_plus(text), html.unescape(text), text.replace("(hidden)", "")]
     readings.append(re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text))
     readings.append(re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text))
     readings += [re.sub(r"\\(.)", r"\1", reading) for reading in list(readings)]
+    readings += [reading.replace("\0", "") for reading in list(readings)]
     for run in re.findall(r"[A-Za-z0-9+/_\-]{20,}", text):
         standard = run.replace("-", "+").replace("_", "/")
         for start in range(4):
