@@ -6,9 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from support import oidc_provider as node
 from support.dovecot import find_dovecot
-from support.oidc_provider import OidcProvider
 from support.servers import Servers, running_servers
 
 from exo_imap_oauth.testing import ready_exchange
@@ -17,6 +15,8 @@ from exo_imap_oauth.testing._pool import ExchangePool
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.oidc_provider import OidcProvider
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -61,15 +61,10 @@ def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
 
 
 @pytest.fixture(scope="session")
-def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
-    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="session")
 def oidc_provider() -> Iterator[OidcProvider]:
     """A certified OpenID provider; without Node.js the test is skipped, in CI it fails."""
+    from support import oidc_provider as node
+
     reason = node.why_no_node()
     if reason is None:
         try:
@@ -77,9 +72,16 @@ def oidc_provider() -> Iterator[OidcProvider]:
         except RuntimeError as error:
             reason = str(error)
         else:
-            with OidcProvider(folder) as provider:
+            with node.OidcProvider(folder) as provider:
                 yield provider
             return
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def servers(dovecot_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A Dovecot, and an Exchange whose tokens it accepts; no test changes either for others."""
+    with running_servers(dovecot_binary, tmp_path_factory.mktemp("servers")) as servers:
+        yield servers

@@ -125,6 +125,7 @@ class EntraAdministration:
             The certificate; the ``pem`` of one that was made here holds the private key too.
 
         Raises:
+            TypeError: ``certificate`` is a file name, say, and not what the file holds.
             ValueError: There is no certificate in it, its key is not RSA, or ``lifetime``
                 is given for one that was not made here.
         """
@@ -132,6 +133,9 @@ class EntraAdministration:
             certificate = make_certificate(app.display_name, self._clock.now(), lifetime)
         elif lifetime is not None:
             raise ValueError("a certificate that is given has its own lifetime")
+        elif not isinstance(certificate, bytes):
+            kind = type(certificate).__name__
+            raise TypeError(f"certificate must be bytes, as Path.read_bytes() gives, not {kind}")
         added = read_certificate(app, certificate)
         self._directory.add_certificate(added)
         return added

@@ -261,6 +261,8 @@ def test_what_is_no_rsa_certificate_cannot_be_uploaded(exchange: ReadyExchange) 
     for upload in (b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\n"):
         with pytest.raises(ValueError, match=r"."):
             exchange.add_certificate(exchange.app, upload)
+    with pytest.raises(TypeError, match=r"must be bytes, .* not str"):
+        exchange.add_certificate(exchange.app, "certificate.pem")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # a name
     with pytest.raises(ValueError, match="own lifetime"):
         exchange.add_certificate(exchange.app, b"nonsense", lifetime=60)
 
