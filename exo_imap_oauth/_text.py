@@ -74,13 +74,16 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ]
-    readings = [[_Character(c, at, at + 1) for at, c in enumerate(text)]]
-    if _ESCAPE.search(text):
+    forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
+    readings: list[list[_Character]] = []
+    if any(_may_share(text, form) for form in forms):
+        readings.append([_Character(c, at, at + 1) for at, c in enumerate(text)])
+    if forms and _ESCAPE.search(text):
         readings.append(list(_unescaped(text)))
     marked = list(text)
-    for length, parts in _parts_of(secrets).items():
-        for reading in readings:
-            plain = "".join(character.value for character in reading)
+    for reading in readings:
+        plain = "".join(character.value for character in reading)
+        for length, parts in _parts_of(form for form in forms if _may_share(plain, form)).items():
             for at in range(len(plain) - length + 1):
                 if plain[at : at + length] in parts:
                     start, end = reading[at].start, reading[at + length - 1].end
@@ -88,10 +91,18 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     return re.sub("\0+", _HIDDEN, "".join(marked))
 
 
-def _parts_of(secrets: Iterable[str]) -> dict[int, set[str]]:
-    """What tells that a text holds one of the secrets: parts of it, by their length."""
+def _may_share(text: str, form: str) -> bool:
+    """Whether it is worth a closer look: any shared run that counts holds one of these pieces."""
+    length = min(_ECHO, len(form))
+    half = max(1, length // 2)
+    step = length - half + 1
+    return any(text[at : at + half] in form for at in range(0, len(text) - half + 1, step))
+
+
+def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
+    """What tells that a text holds one of these forms: parts of it, by their length."""
     parts: dict[int, set[str]] = {}
-    for form in {form for secret in filter(None, secrets) for form in _forms_of(secret)}:
+    for form in forms:
         length = min(_ECHO, len(form))
         starts = range(len(form) - length + 1)
         parts.setdefault(length, set()).update(form[at : at + length] for at in starts)
