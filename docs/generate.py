@@ -13,6 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth._advice_entra import ENTRA
 from exo_imap_oauth._advice_table import TABLE
 from exo_imap_oauth.advice import explain
 
@@ -34,6 +35,15 @@ Every piece of advice the library gives, by its id: what the message looks like,
 The commands are for [Exchange Online PowerShell](set-up.md#7-exchange-online-register-the-application-and-give-it-the-mailboxes)
 unless they begin with another program. An error shows them with your own values in place of the `<placeholders>`."""
 
+FREQUENT = (
+    "mailbox-not-connected",
+    "authenticate-refused",
+    "object-id-mismatch",
+    "role-missing",
+    "secret-wrong",
+    "secret-expired",
+)
+
 
 def troubleshooting_page() -> str:
     """The whole page."""
@@ -42,11 +52,20 @@ def troubleshooting_page() -> str:
         f"<!-- Made from exo_imap_oauth/_advice_table.py by: {COMMAND} -->",
         "# Troubleshoot",
         INTRODUCTION,
-        "\n".join(f"- [{row.id}](#{row.id})" for row in TABLE),
+        *_index(),
     ]
     for row in TABLE:
         parts += _section(row, examples[row.id])
     return "\n\n".join(parts) + "\n"
+
+
+def _index() -> Iterator[str]:
+    """Links to the sections: first to those that most people need."""
+    token = [row.id for row in ENTRA]
+    mailbox = [row.id for row in TABLE if row not in ENTRA]
+    groups = {"Most often": FREQUENT, "The token": token, "Mailbox and connections": mailbox}
+    for title, ids in groups.items():
+        yield f"**{title}:** " + " · ".join(f"[{id_}](#{id_})" for id_ in ids)
 
 
 def _section(row: Row, example: dict[str, Any]) -> Iterator[str]:
@@ -61,6 +80,8 @@ def _section(row: Row, example: dict[str, Any]) -> Iterator[str]:
         yield f"Told from others by what is known: `{', '.join(example['known'])}`."
     yield f"**Cause.** {_markdown(advice.cause)}"
     yield f"**Fix.** {_markdown(advice.fix)}"
+    if row.retryable:
+        yield "It can pass without a change: the same call may succeed later."
     if advice.commands:
         yield "```powershell\n" + "\n".join(advice.commands) + "\n```"
     yield f"[More on the subject]({advice.url})"

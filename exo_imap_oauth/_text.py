@@ -40,9 +40,14 @@ def one_line(text: str) -> str:
     Line ends and blanks become one blank; control, bidirectional, zero-width and other invisible
     characters become escapes such as ``\x1b``.
     """
-    line = " ".join(text[:_MAX_READ].split())
-    line = "".join(c if c.isprintable() else _escaped(c) for c in line)
+    line = printable(text[:_MAX_READ])
     return line if len(line) <= _MAX_QUOTE else line[:_MAX_QUOTE] + "…"
+
+
+def printable(text: str) -> str:
+    """The same without the cut, for a text that was put together of such lines."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else _escaped(c) for c in line)
 
 
 def _escaped(character: str) -> str:
@@ -60,6 +65,15 @@ def quotable(text: str, secrets: Iterable[str] = ()) -> str:
         secrets: What it must not show, in any encoding that :func:`hide` knows.
     """
     return one_line(_TOKEN_LIKE.sub(_blank, hide(text, secrets)))
+
+
+def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """The class of an error and, as far as it is :func:`quotable`, its text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        text = ""
+    return quotable(f"{type(error).__name__}: {text}", secrets)
 
 
 def _blank(run: re.Match[str]) -> str:

@@ -12,26 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from exo_imap_oauth._advice_table import PAGES, TABLE, Row, Stage
-from exo_imap_oauth._text import is_guid
-from exo_imap_oauth.clouds import is_exchange_audience
-from exo_imap_oauth.powershell import quote
+from exo_imap_oauth._text import is_guid, one_line
+from exo_imap_oauth.clouds import Cloud, cloud_of_host, is_exchange_audience
+from exo_imap_oauth.powershell import environment_option, quote
 
-__all__ = ["ADVICE_IDS", "Advice", "Stage", "advise", "explain"]
+__all__ = ["ADVICE_IDS", "RETRYABLE", "Advice", "Stage", "advise", "explain"]
 
 _CODE: Final = re.compile(r"(?<![A-Z0-9_])AADSTS(\d{2,9})\b")
 _CODE_LIST: Final = re.compile(r"""["']error_codes\\{0,3}["']\s{0,9}:\s{0,9}\[([\d,\s]{1,200})\]""")
-_HTTP_HOST: Final = re.compile(r"https?://([^/:?#@\s]+)(?::(\d+))?")
-_OTHER_CLOUD: Final = re.compile(r"https?://[^/]+\.(?:us|cn)(?:[:/]|$)")
-_UNKNOWN: Final = {  # what a text says where a value is not known
-    "aud": "another service",
-    "roles": "not known",
-    "oid": "another object",
-    "enterprise_object_id": "another one",
-    "mailbox": "the mailbox",
-    "token_uri": "the token endpoint",
-    "server": "the server",
-    "scope": "the configured one",
-}
+_URL: Final = re.compile(r"https?://([^/:?#@\s]+)(?::(\d+))?")
+_OPTIONAL: Final = re.compile(r"\[([^\]]*)\]")
+_FIELD: Final = re.compile(r"\{(\w+)\}")
 
 _SECRET_ID_PASTED: Final = replace(
     TABLE[0],
@@ -41,6 +32,9 @@ _SECRET_ID_PASTED: Final = replace(
 
 ADVICE_IDS: Final = tuple(row.id for row in TABLE)
 """Every id that an :class:`Advice` can have."""
+
+RETRYABLE: Final = frozenset(row.id for row in TABLE if row.retryable)
+"""The ids of what can pass without anybody changing anything."""
 
 _BY_ID: Final = {row.id: row for row in TABLE}
 _BY_CODE: Final = {code: row for row in TABLE for code in row.codes.split()}
@@ -70,7 +64,8 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
     """Say what an error message means, or None where it is not known for sure.
 
     The message may be a whole JSON body, a line of another program's log or the text of an
-    exception; nothing of it is repeated in the advice. Time grows with its length, no faster.
+    exception; nothing of it is repeated in the advice. Where it names several things, the one
+    that says why counts. Time grows with its length, no faster.
 
     Args:
         message: What the token endpoint, the IMAP server or the connection to them said.
@@ -121,55 +116,21 @@ def explain(advice_id: str, **known: str) -> Advice:
     if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
         row = _SECRET_ID_PASTED
     values = _Known(known)
-    prose, literals = values.as_prose(), values.as_literals()
     return Advice(
         row.id,
-        row.cause.format_map(prose),
-        row.fix.format_map(prose) + _page(row.page, values),
-        tuple(command.format_map(literals) for command in row.commands),
+        values.fill(row.cause),
+        values.fill(row.fix) + values.page(row.page),
+        tuple(values.command(command) for command in row.commands),
         row.url,
     )
-
-
-class _Known:
-    """The values that are known, in the three forms that the texts take."""
-
-    def __init__(self, known: dict[str, str]) -> None:
-        self._values = {name: value for name, value in known.items() if value}
-        if "roles" in known:
-            self._values["roles"] = known["roles"] or "none"
-        self._values |= _server(self._values)
-
-    def get(self, name: str) -> str:
-        """A value as it was given, or ""."""
-        return self._values.get(name, "")
-
-    def as_prose(self) -> dict[str, str]:
-        """Each value fit for a line of text, and words for those that are not known."""
-        return _UNKNOWN | {name: _shown(value) for name, value in self._values.items()}
-
-    def as_literals(self) -> _Literals:
-        """Each value as PowerShell writes it."""
-        # The token's object is the service principal, whose ID the commands ask for.
-        oid = {"enterprise_object_id": self._values["oid"]} if "oid" in self._values else {}
-        return _Literals(oid | self._values)
-
-    def ids(self) -> dict[str, str]:
-        """Those that are IDs, for links; of two object IDs the one in the token is right."""
-        values = self._values
-        if "oid" in values:
-            values = values | {"enterprise_object_id": values["oid"]}
-        return {name: value for name, value in values.items() if is_guid(value)}
 
 
 def _by_code(message: str) -> Row | None:
     codes: list[str] = _CODE.findall(message)
     for listing in _CODE_LIST.findall(message):
-        codes += listing.split(",")
-    for code in codes:
-        if code.strip() in _BY_CODE:
-            return _BY_CODE[code.strip()]
-    return None
+        codes += listing.replace(",", " ").split()
+    rows = (_BY_CODE.get(code) for code in codes)
+    return next(filter(None, rows), None)
 
 
 def _by_wording(message: str, stage: Stage | None) -> Row | None:
@@ -195,27 +156,64 @@ def _refused(known: dict[str, str]) -> str:
     return "authenticate-refused"
 
 
-def _page(name: str, known: _Known) -> str:
-    """Link to a page of the worldwide admin center, where the IDs in it are known to be IDs."""
-    if not name or _OTHER_CLOUD.match(known.get("token_uri")):
-        return ""
-    try:
-        return f" Page: {PAGES[name].format_map(known.ids())}"
-    except KeyError:  # an ID is missing
-        return ""
+class _Known:
+    """What is known, and how it goes into texts, commands and links."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self._values = {name: value for name, value in known.items() if value}
+        if "roles" in known:
+            self._values["roles"] = known["roles"] or "none"
+        if server := _server(self._values):
+            self._values["server"] = server
+        self._cloud = _cloud(self._values)
+
+    def fill(self, text: str) -> str:
+        """A cause or fix, without the optional parts for which a value is missing."""
+        values = {name: one_line(value[:200]) for name, value in self._values.items()}
+        values["authority"], values["exchange_scope"] = self._cloud.authority, self._cloud.scope
+
+        def part(match: re.Match[str]) -> str:
+            return match[1] if values.keys() >= {*_FIELD.findall(match[1])} else ""
+
+        return _OPTIONAL.sub(part, text).format_map(values)
+
+    def command(self, template: str) -> str:
+        """A command, with values as PowerShell writes them."""
+        # The token's object is the service principal, whose ID the commands ask for.
+        oid = {"enterprise_object_id": self._values["oid"]} if "oid" in self._values else {}
+        literals = _Literals(oid | self._values)
+        literals["environment"] = environment_option(self._cloud)
+        return template.format_map(literals)
+
+    def page(self, name: str) -> str:
+        """A link to a page of the worldwide admin center, if the IDs in it are known to be IDs."""
+        if not name or self._cloud is not Cloud.WORLDWIDE:
+            return ""
+        values = self._values
+        if "oid" in values:  # of two object IDs the one in the token is right
+            values = values | {"enterprise_object_id": values["oid"]}
+        ids = {field: value for field, value in values.items() if is_guid(value)}
+        try:
+            return f" Page: {PAGES[name].format_map(ids)}"
+        except KeyError:  # an ID is missing
+            return ""
 
 
-def _server(known: dict[str, str]) -> dict[str, str]:
-    """Name host and port in question; where no host is given, those of the token endpoint."""
-    if known.get("host"):
-        return {"server": f"{known['host']}:{known.get('port') or 993}"}
-    endpoint = _HTTP_HOST.match(known.get("token_uri", ""))
-    return {"server": f"{endpoint[1]}:{endpoint[2] or 443}"} if endpoint else {}
+def _server(known: dict[str, str]) -> str:
+    """Host and port in question; where no host is given, those of the token endpoint."""
+    if "host" in known:
+        return f"{known['host']}:{known.get('port') or 993}"
+    endpoint = _URL.match(known.get("token_uri", ""))
+    return f"{endpoint[1]}:{endpoint[2] or 443}" if endpoint else ""
 
 
-def _shown(value: str) -> str:
-    """Make a value fit for a line of text."""
-    return "".join(c if c.isprintable() else "?" for c in value[:200])
+def _cloud(known: dict[str, str]) -> Cloud:
+    """The cloud of the first host that tells."""
+    urls = (_URL.match(known.get(name, "")) for name in ("token_uri", "aud"))
+    for host in (*(url[1] for url in urls if url), known.get("host", "")):
+        if cloud := cloud_of_host(host):
+            return cloud
+    return Cloud.WORLDWIDE
 
 
 class _Literals(dict[str, str]):

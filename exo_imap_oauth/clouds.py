@@ -24,6 +24,7 @@ _EXCHANGE_HOST = re.compile(
     re.VERBOSE,
 )
 _GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn")
+_OLDER_US_LOGIN = "login-us.microsoftonline.com"  # for tenants of either cloud
 _OLDER_GRAPH_HOST = "graph.windows.net"
 # Microsoft names it for consent to multi-tenant applications, so it is not known to be wrong.
 _CONSENT_AUDIENCE = "https://ps.outlook.com"
@@ -54,6 +55,15 @@ class Cloud(Enum):
         self.authority = authority
         self.imap_host = imap_host
         self.scope = f"https://{imap_host}/.default"
+
+
+def cloud_of_host(host: str) -> Cloud | None:
+    """The cloud of a host of Entra or Exchange Online, or None where it is not known."""
+    if not (is_entra_host(host) or is_exchange_host(host)) or host.casefold() == _OLDER_US_LOGIN:
+        return None
+    return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(
+        host.casefold().rpartition(".")[2], Cloud.WORLDWIDE
+    )
 
 
 def is_entra_host(host: str) -> bool:

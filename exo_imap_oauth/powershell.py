@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
+from exo_imap_oauth.clouds import Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -18,6 +19,15 @@ _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 section 3.2.3
 _ADDRESS: Final = re.compile(rf"(?=.{{3,254}}\Z){_ATOM}(?:\.{_ATOM})*@{_DOMAIN.pattern}")
 
+# What Microsoft's page "Connect to Exchange Online PowerShell" gives for Microsoft 365 operated by
+# 21Vianet and for GCC High; for DoD, which has the same Entra authority, it is O365USGovDoD.
+_ENVIRONMENTS: Final = {
+    Cloud.WORLDWIDE: "",
+    Cloud.US_GOVERNMENT: " -ExchangeEnvironmentName O365USGovGCCHigh",
+    Cloud.CHINA: " -ExchangeEnvironmentName O365China",
+}
+_DOD_HINT: Final = "\n    # The line above is for GCC High. For DoD write O365USGovDoD."
+
 _SCRIPT: Final = """\
 # Lets one application read mailboxes of Exchange Online over IMAP. Running it again is harmless.
 & {{
@@ -28,7 +38,7 @@ _SCRIPT: Final = """\
     if (-not (Get-Module -ListAvailable -Name ExchangeOnlineManagement)) {{
         Install-Module -Name ExchangeOnlineManagement -Scope CurrentUser
     }}
-    Connect-ExchangeOnline -Organization {tenant_id}
+    Connect-ExchangeOnline -Organization {tenant_id}{environment}
 
     $principal = Get-ServicePrincipal -Identity $appId -ErrorAction SilentlyContinue
     if (-not $principal) {{
@@ -77,6 +87,11 @@ def quote(value: str) -> str:
     return "'" + _SINGLE_QUOTES.sub(r"\1\1", value) + "'"
 
 
+def environment_option(cloud: Cloud) -> str:
+    """The option of ``Connect-ExchangeOnline`` for a cloud, with a blank before it, or ""."""
+    return _ENVIRONMENTS[cloud]
+
+
 def exchange_setup_script(
     *,
     tenant_id: str,
@@ -84,12 +99,12 @@ def exchange_setup_script(
     enterprise_object_id: str,
     mailboxes: Iterable[str],
     display_name: str | None = None,
+    cloud: Cloud = Cloud.WORLDWIDE,
 ) -> str:
     """Write the PowerShell script with which an administrator sets up Exchange Online.
 
     It is one block to paste; what is done already is not done again, and it ends by showing what
-    is set. For the worldwide cloud: others want ``Connect-ExchangeOnline
-    -ExchangeEnvironmentName`` as well.
+    is set.
 
     Args:
         tenant_id: Directory (tenant) ID or primary ``.onmicrosoft.com`` domain; Microsoft
@@ -98,16 +113,20 @@ def exchange_setup_script(
         enterprise_object_id: Object ID of the enterprise application, not of the App registration.
         mailboxes: Addresses of the mailboxes, one at least.
         display_name: A name for the service principal within Exchange.
+        cloud: The cloud of the tenant. :attr:`Cloud.US_GOVERNMENT` is GCC High; the script says
+            what a DoD tenant writes instead.
 
     Returns:
         The script.
 
     Raises:
-        TypeError: If ``mailboxes`` is one string.
+        TypeError: If ``mailboxes`` is one string, or ``cloud`` is not a Cloud.
         ValueError: If a value cannot be what it is said to be, or cannot be quoted.
     """
     if isinstance(mailboxes, str | bytes):
         raise TypeError("mailboxes is one string; give a list of addresses")
+    if not isinstance(cloud, Cloud):
+        raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
     addresses = list(dict.fromkeys(mailboxes))
     problems = [
         *_problems_of_ids(tenant_id, client_id, enterprise_object_id),
@@ -119,6 +138,7 @@ def exchange_setup_script(
         raise ValueError("; ".join(problems))
     return _SCRIPT.format(
         tenant_id=quote(tenant_id),
+        environment=environment_option(cloud) + (_DOD_HINT if cloud is Cloud.US_GOVERNMENT else ""),
         client_id=quote(client_id),
         enterprise_object_id=quote(enterprise_object_id),
         naming="" if display_name is None else f" -DisplayName {quote(display_name)}",

@@ -14,11 +14,13 @@ from exo_imap_oauth import (
     InboxConfig,
     TokenSource,
     authenticate_xoauth2,
+    check_setup,
     exchange_setup_script,
     load_config,
     open_mailbox,
 )
 from exo_imap_oauth.advice import Advice, advise
+from exo_imap_oauth.checkup import SetupReport
 from exo_imap_oauth.config import CmsbsConfig, ConfigProblem
 from exo_imap_oauth.errors import ConfigError, ConnectionFailed, ExoImapOAuthError
 from exo_imap_oauth.properties import Property, parse
@@ -87,4 +89,10 @@ assert_type(
     exchange_setup_script(tenant_id="t", client_id="c", enterprise_object_id="o", mailboxes=["m"]),
     str,
 )
+exchange_setup_script(
+    tenant_id="t", client_id="c", enterprise_object_id="o", mailboxes=["m"], cloud=Cloud.CHINA
+)
+assert_type(check_setup(inbox, token_source=source), SetupReport)
+assert_type(check_setup(inbox, token_source=Credential()), SetupReport)
+check_setup(inbox, token_source="text")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # no source
 assert_type(ready_exchange(), ReadyExchange)
