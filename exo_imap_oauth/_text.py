@@ -26,6 +26,7 @@ _TOKEN_LIKE = re.compile(
 _KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
+      | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
       | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
       | \\(?P<quoted>["'\\/])               # \"
       | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
@@ -89,19 +90,12 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     """
     text = text[:_MAX_READ]
     forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
-    readings: list[list[_Character]] = []
-    if any(_may_share(text, form) for form in forms):
-        readings.append([_Character(c, at, at + 1) for at, c in enumerate(text)])
-    if forms and _ESCAPE.search(text):
-        readings.append(list(_unescaped(text)))
+    if not _ESCAPE.search(text) and not any(_may_share(text, form) for form in forms):
+        return text  # as most do; a closer look takes milliseconds
     marked = list(text)
-    for reading in readings:
-        plain = "".join(character.value for character in reading)
-        for length, parts in _parts_of(form for form in forms if _may_share(plain, form)).items():
-            for at in range(len(plain) - length + 1):
-                if plain[at : at + length] in parts:
-                    start, end = reading[at].start, reading[at + length - 1].end
-                    marked[start:end] = "\0" * (end - start)
+    for reading in _readings(text):
+        for start, end in _found(forms, reading):
+            marked[start:end] = "\0" * (end - start)
     return re.sub("\0+", _HIDDEN, "".join(marked))
 
 
@@ -111,6 +105,16 @@ def _may_share(text: str, form: str) -> bool:
     half = max(1, length // 2)
     step = length - half + 1
     return any(text[at : at + half] in form for at in range(0, len(text) - half + 1, step))
+
+
+def _found(forms: Iterable[str], reading: list[_Character]) -> Iterator[tuple[int, int]]:
+    """Where in the text a reading of it holds a part of one of the forms."""
+    plain = _plain(reading)
+    parts_by_length = _parts_of(form for form in forms if _may_share(plain, form))
+    for length, parts in parts_by_length.items():
+        for at in range(len(plain) - length + 1):
+            if plain[at : at + length] in parts:
+                yield reading[at].start, reading[at + length - 1].end
 
 
 def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
@@ -129,22 +133,39 @@ class _Character(NamedTuple):
     end: int
 
 
-def _unescaped(text: str) -> Iterator[_Character]:
-    """The characters of a text as a reader of URLs, JSON or HTML sees them, and where they are."""
-    at = 0
-    while at < len(text):
-        escape = _ESCAPE.match(text, at)
+def _plain(reading: list[_Character]) -> str:
+    return "".join(character.value for character in reading)
+
+
+def _readings(text: str) -> Iterator[list[_Character]]:
+    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``."""
+    reading = [_Character(c, at, at + 1) for at, c in enumerate(text)]
+    yield reading
+    for _ in range(2):
+        if not _ESCAPE.search(_plain(reading)):
+            return
+        reading = list(_unescaped(reading))
+        yield reading
+
+
+def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
+    """The characters as a reader of URLs, JSON or HTML sees them."""
+    at, plain = 0, _plain(reading)
+    while at < len(plain):
+        escape = _ESCAPE.match(plain, at)
         if escape is None:
-            yield _Character(" " if text[at] == "+" else text[at], at, at + 1)
+            _, start, end = reading[at]
+            yield _Character(" " if plain[at] == "+" else plain[at], start, end)
             at += 1
             continue
+        start, end = reading[at].start, reading[escape.end() - 1].end
         for character in _meaning(escape):
-            yield _Character(character, *escape.span())
+            yield _Character(character, start, end)
         at = escape.end()
 
 
 def _meaning(escape: re.Match[str]) -> str:
-    if digits := escape["url"] or escape["json"]:
+    if digits := escape["url"] or escape["octet"] or escape["json"]:
         return chr(int(digits, 16))
     return escape["quoted"] or html.unescape(escape[0])
 

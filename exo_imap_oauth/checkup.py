@@ -32,7 +32,6 @@ from exo_imap_oauth.errors import (
     AuthenticationRefused,
     ConfigError,
     ExoImapOAuthError,
-    TokenError,
 )
 from exo_imap_oauth.token_source import TokenSource
 from exo_imap_oauth.xoauth2 import check_user
@@ -232,7 +231,7 @@ class _Checkup:
         )
         uri, began = urljoin(request.token_uri, "/"), time.time()
         date = self._within(uri, "token-endpoint-unreachable", lambda: server_date(request))
-        if isinstance(date, TokenError):
+        if isinstance(date, ExoImapOAuthError):
             raise date
         with contextlib.suppress(ValueError):
             server_time = parsedate_to_datetime(date).timestamp()
@@ -276,7 +275,7 @@ class _Checkup:
             )
         uri = request.token_uri
         token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(request))
-        if isinstance(token, TokenError):
+        if isinstance(token, ExoImapOAuthError):
             raise token
         return token
 

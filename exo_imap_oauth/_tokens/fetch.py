@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth._process_lock import fork_safe_lock
+from exo_imap_oauth._text import described
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
 
 if TYPE_CHECKING:
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth._tokens.slot import Flight, Slot
+    from exo_imap_oauth.errors import ExoImapOAuthError
 
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
@@ -28,6 +30,7 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
     Raises:
         TokenError: There is none; for each caller a copy of its own.
+        InsecureConnectionError: The TLS context does not verify any more.
     """
     token, flight, starts_flight = slot.ask(request.deadline, forced=forced)
     if starts_flight:
@@ -111,18 +114,18 @@ def _no_answer(request: TokenRequest, what: str) -> TokenEndpointUnavailable:
 
 
 def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
-    outcome: AccessToken | TokenError = TokenError("the token request was interrupted")
+    outcome: AccessToken | ExoImapOAuthError = TokenError("the token request was interrupted")
     try:
         outcome = _cached_or_requested(slot, request, flight)
     except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
-        outcome = TokenError(f"getting a token failed: {type(error).__name__}: {error}")
+        outcome = _cache_failed(error, slot.token)
     finally:
         slot.land(flight, outcome)
 
 
 def _cached_or_requested(
     slot: Slot, request: TokenRequest, flight: Flight
-) -> AccessToken | TokenError:
+) -> AccessToken | ExoImapOAuthError:
     give_up_at = time.monotonic() + request.deadline
     while True:
         with slot.cache.lock(slot.key, request.deadline) as ours:
@@ -135,11 +138,18 @@ def _cached_or_requested(
         time.sleep(_LOOK_AGAIN)
 
 
-def _requested(slot: Slot, request: TokenRequest) -> AccessToken | TokenError:
+def _requested(slot: Slot, request: TokenRequest) -> AccessToken | ExoImapOAuthError:
     with _import_lock:  # fork waits for it, and thus never sees a half-imported module
         from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
 
     result = request_token(request)
     if isinstance(result, AccessToken):
-        slot.cache.set(slot.key, result)
+        try:
+            slot.cache.set(slot.key, result)
+        except Exception as error:  # noqa: BLE001 - as above, but this one knows the new token
+            return _cache_failed(error, result)
     return result
+
+
+def _cache_failed(error: Exception, token: AccessToken) -> TokenError:
+    return TokenError(f"the token cache failed: {described(error, [token.token])}")

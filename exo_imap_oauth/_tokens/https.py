@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import http.client
+import logging
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidProxyURL, InvalidURL
+from requests.utils import get_environ_proxies, select_proxy
 from typing_extensions import override
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
+
+from exo_imap_oauth._tokens.request import check_trust
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Generator
 
     from requests import PreparedRequest, Response
+
+_logger = logging.getLogger(__name__)
+
+_ADDRESS_SHARE = 3.0  # s, at least, for one of several addresses to answer
 
 
 @contextlib.contextmanager
@@ -39,19 +51,68 @@ def exchange(
 
     Raises:
         requests.RequestException: There is no answer in time.
+        InsecureConnectionError: The context does not verify; nothing was sent.
     """
-    adapter = _Adapter(context, time.monotonic() + timeout)
-    with _Session() as session:
-        session.mount("https://", adapter)
+    check_trust(context)  # here, since its owner may have changed it since it was given
+    with _Deadline(timeout) as deadline, _Session() as session:
+        session.mount("https://", _Adapter(context, deadline))
         limits = Timeout(total=timeout)
-        try:
-            with session.send(
-                prepared, allow_redirects=False, stream=True, timeout=limits
-            ) as response:
-                yield response
-        finally:
-            for watchdog in adapter.watchdogs:
-                watchdog.cancel()
+        with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
+            yield response
+
+
+def proxy_secrets(url: str) -> list[str]:
+    """What no error may show of the proxy that the environment names for a URL."""
+    proxy = select_proxy(url, get_environ_proxies(url)) or ""
+    user_and_password = proxy.rpartition("@")[0].rpartition("//")[2]  # of a malformed URL too
+    password = user_and_password.partition(":")[2]
+    if not password:
+        return []
+    basic = base64.b64encode(unquote(user_and_password).encode()).decode()
+    return [user_and_password, password, unquote(password), basic]
+
+
+class _Deadline:
+    """The end of an exchange: it cuts the connection, whatever waits for it.
+
+    Timeouts of a socket start again with each byte, so they see nothing of a proxy, a handshake
+    or an answer that drips.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+        self._connection: socket.socket | None = None
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def left(self) -> float:
+        """Seconds, 0 if it is over."""
+        return max(0.0, self._at - time.monotonic())
+
+    def cuts(self, connection: socket.socket) -> None:
+        """Have this connection cut in time."""
+        # A duplicate still reaches it when TLS has taken the original over.
+        self._connection = connection.dup()
+        timer = threading.Timer(self.left, self._cut, (self._connection,))
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread can start: the timeouts must do
+            timer.start()
+            self._timer = timer
+
+    @staticmethod
+    def _cut(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Session(requests.Session):
@@ -75,57 +136,96 @@ class _BorrowedContext:
         """Leave the lender's as they are."""
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer whose head gives the libraries above nothing to speak about."""
+
+    @override
+    def begin(self) -> None:
+        super().begin()
+        if self.headers.defects or self.headers.get_payload():
+            # urllib3 would log them as they are, and a server may echo the form in one.
+            _logger.debug("the answer has malformed headers, which are left out")
+            self.headers.defects.clear()
+            self.headers.set_payload(None)
+        del self.headers["Set-Cookie"]  # an odd one makes the cookie jar warn
+
+
 class _BoundedConnection(HTTPSConnection):
-    """Ends in time where timeouts see nothing: the name service hangs, or headers drip."""
+    """Ends in time, sends nothing over a context that does not verify, and prints nothing."""
+
+    debuglevel = 0  # with http.client's own, it would print the form
+    response_class = _Answer
 
     def __init__(
         self,
         *args: Any,  # noqa: ANN401 - whatever the pool gives to a connection
-        ends_at: float,
-        watchdogs: list[threading.Timer],
+        context: ssl.SSLContext,
+        deadline: _Deadline,
         **options: Any,  # noqa: ANN401 - the same
     ) -> None:
         # urllib3 leaves the type of its ssl_context open.
         super().__init__(*args, **options)  # pyright: ignore[reportUnknownMemberType]
-        self._ends_at = ends_at
-        self._watchdogs = watchdogs
+        self._context = context
+        self._deadline = deadline
+
+    @override
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers.
+
+        urllib3 lets each one use up the timeout, and Entra has many.
+        """
+        # Nothing bounds a name service that hangs: its thread stays until it answers.
+        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        failure: OSError = TimeoutError("the name service answered too late")
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            left = self._deadline.left
+            if left <= 0:
+                break
+            share = max(_ADDRESS_SHARE, left / (len(addresses) - tried))
+            try:
+                connection = socket.socket(family, kind, protocol)
+                return self._connected(connection, address, min(left, share))
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _connected(self, connection: socket.socket, address: Any, timeout: float) -> socket.socket:  # noqa: ANN401 - its form is the family's
+        try:
+            for option in self.socket_options or ():
+                connection.setsockopt(*option)
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.settimeout(self._deadline.left)
+            self._deadline.cuts(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @override
     def connect(self) -> None:
-        super().connect()
-        if time.monotonic() > self._ends_at:  # nobody waits any more, so no secret is sent
+        try:
+            super().connect()
+        finally:
+            check_trust(self._context)  # it may have changed during the handshake
+        if self._deadline.left <= 0:  # nobody waits any more, so no secret is sent
             raise NewConnectionError(self, "connected too late")
 
     @override
     def getresponse(self) -> Any:
-        left = max(0.0, self._ends_at - time.monotonic())
-        watchdog = threading.Timer(left, _cut, (self.sock,))
-        self._watchdogs.append(watchdog)
-        watchdog.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
-            watchdog.start()
         response = super().getresponse()
-        if time.monotonic() > self._ends_at:  # cut off, which looks like the end of the head
+        if self._deadline.left <= 0:  # cut off, which looks like the end of the head
             response.close()
             raise TimeoutError("the answer's head was not complete in time")
         return response
 
 
-def _cut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
 class _Adapter(HTTPAdapter):
     """Uses one TLS context as given, to which requests' own adapter would add certifi."""
 
-    def __init__(self, context: ssl.SSLContext, ends_at: float) -> None:
-        self.watchdogs: list[threading.Timer] = []
+    def __init__(self, context: ssl.SSLContext, deadline: _Deadline) -> None:
         self._tls = {"ssl_context": _BorrowedContext(context)}
-        self._connection = functools.partial(
-            _BoundedConnection, ends_at=ends_at, watchdogs=self.watchdogs
-        )
+        self._connection = functools.partial(_BoundedConnection, context=context, deadline=deadline)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     @override
@@ -142,11 +242,21 @@ class _Adapter(HTTPAdapter):
 
     @override
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        if not proxy.lower().startswith(("http://", "https://")):
+            raise InvalidProxyURL  # SOCKS, which brings connections of its own
         tls = {"proxy_ssl_context": self._tls["ssl_context"]}
         return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)
 
     @override
-    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        try:
+            pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        except ValueError:  # its text may quote the proxy's password
+            if select_proxy(str(request.url), proxies):
+                what = "the proxy that the environment names is no URL like http://proxy.example:80"
+                raise InvalidProxyURL(what) from None
+            raise InvalidURL("the token URI is malformed") from None
         pool.ConnectionCls = self._connection
         return pool

@@ -56,7 +56,7 @@ class TokenRequest:
         for name in ("token_uri", "tenant_id", "client_id", "scope"):
             _check_text(name, getattr(self, name))
         _check_token_uri(self.token_uri)
-        _check_trust(self.ssl_context)
+        check_trust(self.ssl_context)
         for name in ("timeout", "deadline"):
             check_seconds(name, getattr(self, name))
         check_seconds("refresh_margin", self.refresh_margin, may_be_zero=True)
@@ -104,7 +104,12 @@ def _check_token_uri(uri: str) -> None:
     raise ValueError(message)
 
 
-def _check_trust(context: ssl.SSLContext | None) -> None:
+def check_trust(context: ssl.SSLContext | None) -> None:
+    """Make sure that a TLS context verifies.
+
+    Raises:
+        InsecureConnectionError: It does not.
+    """
     # CERT_NONE is 0; ssl itself is not loaded for this.
     if context is not None and not (context.verify_mode and context.check_hostname):
         raise InsecureConnectionError(

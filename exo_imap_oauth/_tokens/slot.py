@@ -43,11 +43,12 @@ from cachetools import TTLCache
 
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import AccessToken
-from exo_imap_oauth.errors import TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import TokenRequestRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from exo_imap_oauth.errors import ExoImapOAuthError
     from exo_imap_oauth.token_cache import TokenCache
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Flight:
         self.overdue_at = overdue_at
         self.forced = forced
         self.done = threading.Event()
-        self.outcome: AccessToken | TokenError | None = None
+        self.outcome: AccessToken | ExoImapOAuthError | None = None
 
 
 class Answer(NamedTuple):
@@ -124,7 +125,7 @@ class Slot:
     def forget_failures(self) -> None:
         """Begin as a new process does: without flight, pause and refusal."""
         self.flight: Flight | None = None
-        self.refusal: TokenError | None = None
+        self.refusal: TokenRequestRejected | None = None
         self.refused_until = self.paused_until = 0.0
 
     # ---- somebody asks -----------------------------------------------------------------------
@@ -175,7 +176,7 @@ class Slot:
 
     # ---- what happens to it ------------------------------------------------------------------
 
-    def land(self, flight: Flight, outcome: AccessToken | TokenError) -> None:
+    def land(self, flight: Flight, outcome: AccessToken | ExoImapOAuthError) -> None:
         """Take over what a flight brought, and wake those who wait for it."""
         try:
             with process_lock:
@@ -192,7 +193,7 @@ class Slot:
         finally:
             flight.done.set()
 
-    def _remember(self, failure: TokenError) -> None:
+    def _remember(self, failure: ExoImapOAuthError) -> None:
         ticks = self.clock.monotonic()
         _kept_after_failure[id(self.cache), self.key] = self
         if isinstance(failure, TokenRequestRejected) and not failure.retryable:
