@@ -21,6 +21,7 @@ __all__ = [
     "TokenEndpointUnavailable",
     "TokenError",
     "TokenRequestRejected",
+    "UnverifiedTlsWarning",
 ]
 
 
@@ -192,6 +193,10 @@ class TokenEndpointUnavailable(TokenError):
 
 class InsecureConnectionError(ExoImapOAuthError):
     """A token or secret would have left over plain or unverified TLS; it did not."""
+
+
+class UnverifiedTlsWarning(UserWarning):
+    """A token is sent over TLS that nobody verified, as the caller allowed; once per process."""
 
 
 for _name in __all__:  # where users find them, and where pickles and texts of errors look

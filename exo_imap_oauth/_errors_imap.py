@@ -45,7 +45,10 @@ class AuthenticationRefused(ImapError):
 
 
 class MailboxNotConnected(ImapError):
-    """The token was accepted, but the mailbox does not open."""
+    """The token was accepted, but the mailbox does not open.
+
+    Retryable where Exchange said a reason that can pass, such as a mailbox that is being moved.
+    """
 
 
 class Throttled(ImapError):

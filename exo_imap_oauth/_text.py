@@ -105,22 +105,38 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
+    forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
+    if not _ESCAPE.search(text) and not any(_may_share(text, form) for form in forms):
+        return text  # as most do; a closer look takes milliseconds
     marked = list(text)
-    readings = list(_readings(text))
-    for length, parts in _parts_of(secrets).items():
-        for reading in readings:
-            plain = _plain(reading)
-            for at in range(len(plain) - length + 1):
-                if plain[at : at + length] in parts:
-                    start, end = reading[at].start, reading[at + length - 1].end
-                    marked[start:end] = "\0" * (end - start)
+    for reading in _readings(text):
+        for start, end in _found(forms, reading):
+            marked[start:end] = "\0" * (end - start)
     return re.sub("\0+", _HIDDEN, "".join(marked))
 
 
-def _parts_of(secrets: Iterable[str]) -> dict[int, set[str]]:
-    """What tells that a text holds one of the secrets: parts of it, by their length."""
+def _may_share(text: str, form: str) -> bool:
+    """Whether it is worth a closer look: any shared run that counts holds one of these pieces."""
+    length = min(_ECHO, len(form))
+    half = max(1, length // 2)
+    step = length - half + 1
+    return any(text[at : at + half] in form for at in range(0, len(text) - half + 1, step))
+
+
+def _found(forms: Iterable[str], reading: list[_Character]) -> Iterator[tuple[int, int]]:
+    """Where in the text a reading of it holds a part of one of the forms."""
+    plain = _plain(reading)
+    parts_by_length = _parts_of(form for form in forms if _may_share(plain, form))
+    for length, parts in parts_by_length.items():
+        for at in range(len(plain) - length + 1):
+            if plain[at : at + length] in parts:
+                yield reading[at].start, reading[at + length - 1].end
+
+
+def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
+    """What tells that a text holds one of these forms: parts of it, by their length."""
     parts: dict[int, set[str]] = {}
-    for form in {form for secret in filter(None, secrets) for form in _forms_of(secret)}:
+    for form in forms:
         length = min(_ECHO, len(form))
         starts = range(len(form) - length + 1)
         parts.setdefault(length, set()).update(form[at : at + length] for at in starts)

@@ -19,7 +19,8 @@ from exo_imap_oauth._foreign_credential import issued_by, require_get_token
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
-from exo_imap_oauth._imap.mailbox import folder_argument, select
+from exo_imap_oauth._imap.folders import folder_argument
+from exo_imap_oauth._imap.mailbox import select
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported

@@ -17,6 +17,7 @@ from exo_imap_oauth._errors_base import (
     TokenEndpointUnavailable,
     TokenError,
     TokenRequestRejected,
+    UnverifiedTlsWarning,
 )
 
 if TYPE_CHECKING:
@@ -58,4 +59,5 @@ __all__ = [
     "TokenEndpointUnavailable",
     "TokenError",
     "TokenRequestRejected",
+    "UnverifiedTlsWarning",
 ]

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import imaplib
-from typing import TYPE_CHECKING, TypedDict
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, SupportsGetToken, Token
-from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
-from exo_imap_oauth._imap.mailbox import ask_status, folder_argument, select
-from exo_imap_oauth._imap.replies import host_of, is_broken, owes_reply, reply_behind, typed_error
-from exo_imap_oauth._text import check_seconds
+from exo_imap_oauth._imap.connection import (
+    Server,
+    connect,
+    in_time,
+    leave,
+    require_tls,
+    way_in,
+)
+from exo_imap_oauth._imap.folders import folder_argument
+from exo_imap_oauth._imap.mailbox import ask_status, select
+from exo_imap_oauth._imap.replies import (
+    ServerReply,
+    is_broken,
+    known_body_error,
+    owes_reply,
+    typed_error,
+)
+from exo_imap_oauth._text import check_seconds, one_line, quotable
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
+from exo_imap_oauth.errors import ExoImapOAuthError, ImapError, UnverifiedTlsWarning
 
 if TYPE_CHECKING:
     import ssl
@@ -26,6 +43,7 @@ __all__ = [
     "SupportsGetToken",
     "Token",
     "authenticate_xoauth2",
+    "ok",
     "open_mailbox",
 ]
 
@@ -41,6 +59,7 @@ class OpenOptions(TypedDict, total=False):
 
 _IMPLICIT_TLS_PORT, _STARTTLS_PORT = 993, 143
 _HIGHEST_PORT = 65_535
+_MAX_SAID = 4_000  # bytes of a reply that an error may quote
 
 
 def authenticate_xoauth2(
@@ -56,7 +75,10 @@ def authenticate_xoauth2(
 
     The initial response goes out with the command where the server takes it (SASL-IR,
     RFC 4959). A cached token that is refused is replaced, once, by a new one. Neither the
-    debug output of imaplib nor its buffer gets to see the token.
+    debug output of imaplib nor its buffer gets to see the token that is sent.
+
+    Where the connection has a timeout, each wait ends after it, and all of them together after
+    twice as long; then the connection is cut.
 
     Args:
         imap: A connected, not yet authenticated client on a verified TLS connection.
@@ -67,7 +89,8 @@ def authenticate_xoauth2(
         verify_mailbox: Whether to ask for ``STATUS INBOX (UIDVALIDITY)`` afterwards: Exchange
             accepts tokens for mailboxes that it then refuses to open.
         allow_unverified_tls: Whether to send the token over TLS to a server whose certificate
-            was not verified. Never over a plain connection.
+            was not verified, with an :class:`~exo_imap_oauth.errors.UnverifiedTlsWarning` once
+            per process. Never over a plain connection.
 
     Raises:
         InsecureConnectionError: The connection is plain or not verified; nothing was sent.
@@ -82,10 +105,24 @@ def authenticate_xoauth2(
     bearer = Bearer(user, token, scope)
     del token
     bearer.check()
-    require_tls(imap, allow_unverified=allow_unverified_tls)
-    log_in(imap, bearer)
-    if verify_mailbox:
-        ask_status(imap, bearer)
+    if not require_tls(imap, allow_unverified=allow_unverified_tls):
+        _warn_of_unverified_tls()
+    timeout: float | None = imap.sock.gettimeout()
+    with in_time(imap, None if timeout is None else way_in(timeout)):
+        log_in(imap, bearer)
+        if verify_mailbox:
+            ask_status(imap, bearer)
+
+
+@functools.cache  # once per process, unless it is made an error: that is not kept
+def _warn_of_unverified_tls() -> None:
+    warnings.warn(
+        "a token is sent over TLS to a server whose certificate was not verified: whoever is in"
+        " between can read the mailbox. Use a verifying ssl_context, and not"
+        " allow_unverified_tls=True.",
+        UnverifiedTlsWarning,
+        stacklevel=3,  # who called authenticate_xoauth2
+    )
 
 
 def open_mailbox(
@@ -103,9 +140,11 @@ def open_mailbox(
 ) -> AbstractContextManager[imaplib.IMAP4]:
     r"""Get a token, connect, log in and select a folder; log out at the end.
 
-    In the body, an :class:`imaplib.IMAP4.error` whose text is known is raised again as one of
-    this library's; everything else passes unchanged, and a returned ``NO`` is the caller's.
-    Messages marked ``\Deleted`` are not expunged by leaving the body.
+    In the body, the client's commands raise :class:`~exo_imap_oauth.errors.ConnectionFailed`
+    for a connection that is lost or silent, and this library's errors for texts that are known.
+    Other errors of imaplib pass unchanged, as those of the body itself do, and a returned ``NO``
+    is the caller's: :func:`ok` makes it data or an error. Messages marked ``\Deleted`` are not
+    expunged by leaving the body.
 
     Args:
         user: The mailbox, such as ``inbox@contoso.com``.
@@ -117,21 +156,26 @@ def open_mailbox(
         readonly: Whether to EXAMINE instead of SELECT, so that nothing can change.
         scope: What a foreign credential is asked for.
         ssl_context: Must verify certificate and host name. Default: what this machine trusts.
-        timeout: Seconds for connecting and for each read or write.
+        timeout: Seconds for each wait: for the name service, for connecting, for each answer
+            of the server. From looking up the name to the selected folder all of them together
+            end after twice as long; LOGOUT is waited for 3 seconds. The token is obtained before,
+            within the deadline of its source.
 
     Returns:
         A context manager that yields the client.
 
     Raises:
-        ConnectionFailed: On entering: name not found, refused, TLS failure, BYE, no answer.
-        ImapError: On entering: the folder does not open.
+        ConnectionFailed: On entering: name not found, refused, TLS failure, BYE, no answer in
+            time. In the body: the connection is lost or silent.
+        ImapError: On entering: the folder does not open; where there is none of this name, the
+            error names those that there are.
         ValueError: An argument that cannot work.
 
     On entering it raises, besides, what :func:`authenticate_xoauth2` does.
 
     Example:
         >>> with open_mailbox("inbox@contoso.com", source) as imap:  # doctest: +SKIP
-        ...     _, numbers = imap.search(None, "UNSEEN")
+        ...     (numbers,) = ok(imap.search(None, "UNSEEN"))
     """
     bearer = Bearer(user, token, scope)
     del token
@@ -164,18 +208,29 @@ def _mailbox(
     timeout: float,
 ) -> Generator[imaplib.IMAP4]:
     bearer.obtain()  # first, since Exchange does not wait long for a silent client
-    imap = connect(server, ssl_context, timeout)
+    ends_at = time.monotonic() + way_in(timeout)
+    imap = connect(server, ssl_context, timeout, bearer)
     try:
         require_tls(imap, allow_unverified=False)
-        log_in(imap, bearer)
-        select(imap, bearer, folder, readonly=readonly)
+        with in_time(imap, ends_at - time.monotonic()):
+            log_in(imap, bearer)
+            select(imap, bearer, folder, readonly=readonly)
+        imap.hand_over(bearer)
         yield imap
     except BaseException as error:
         leave(imap, in_sync=_can_log_out(imap, error))
-        if (typed := _typed_body_error(error, imap, bearer)) is None:
+        failure = _typed_body_error(error, imap, bearer)
+        if failure is None:
             raise
-        raise typed from error
-    leave(imap, in_sync=True)
+    else:
+        leave(imap, in_sync=True)
+        return
+    try:
+        raise failure
+    finally:
+        # What the body raised quotes the server as it is. Leaving the body it is still under
+        # way, and so Python puts it behind every error that is raised now.
+        failure.__context__ = None
 
 
 def _can_log_out(imap: imaplib.IMAP4, error: BaseException) -> bool:
@@ -186,9 +241,54 @@ def _can_log_out(imap: imaplib.IMAP4, error: BaseException) -> bool:
 def _typed_body_error(
     error: BaseException, imap: imaplib.IMAP4, bearer: Bearer
 ) -> ImapError | None:
-    """Ours for an error of imaplib whose text is known, else None."""
+    """Ours for an error of imaplib that the body raised itself; None for any other.
+
+    The commands of the client raise ours already.
+    """
     if isinstance(error, ExoImapOAuthError) or not isinstance(error, imaplib.IMAP4.error):
         return None
-    reply = reply_behind(error, imap, bearer.secrets())
-    what = f"{host_of(imap)} ended the work on {bearer.user}: {reply.text}"
-    return typed_error(what, reply, "runtime", **bearer.known())
+    return known_body_error(error, imap, bearer, "the work")
+
+
+def ok(reply: tuple[str, list[Any]]) -> list[Any]:
+    """The data of a command that succeeded; what :mod:`imaplib` returns says NO without raising.
+
+    Args:
+        reply: What a method of :class:`imaplib.IMAP4` returned, such as ``imap.search(…)``.
+
+    Returns:
+        Its data.
+
+    Raises:
+        Throttled: The server asks to slow down; ``retry_after`` is what it says.
+        MailboxNotConnected: The mailbox does not open.
+        ImapError: The server refused the command for another reason.
+        TypeError: It is not a pair of a status and a list.
+        ValueError: Its status is none of OK, NO and BAD.
+
+    Example:
+        >>> ok(("OK", [b"1 2 3"]))
+        [b'1 2 3']
+    """
+    status, data = _parts_of(reply)
+    if status == "OK":
+        return data
+    if status not in ("NO", "BAD"):
+        raise ValueError(
+            f"the status must be OK, NO or BAD, not {one_line(repr(status))}: give the whole reply"
+            " of a command, such as ok(imap.search(None, 'UNSEEN'))"
+        )
+    said = b" ".join(line for line in data if isinstance(line, bytes))
+    text = quotable(f"{status} {said[:_MAX_SAID].decode(errors='replace')}")
+    what = f"the server refused the command: {text}"
+    raise typed_error(what, ServerReply(text), "runtime") or ImapError(what)
+
+
+def _parts_of(reply: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
+    if not isinstance(reply, tuple) or len(reply) != 2:  # noqa: PLR2004 - status and data
+        raise TypeError(f"a reply is a pair of status and data, not {type(reply).__name__}")
+    status, data = reply
+    if not isinstance(status, str) or not isinstance(data, list):
+        kinds = f"{type(status).__name__} and {type(data).__name__}"
+        raise TypeError(f"a reply is a pair of a string and a list, not of {kinds}")
+    return status, data

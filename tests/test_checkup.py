@@ -125,7 +125,7 @@ LOGIN_CHECKS = {"authenticate", "mailbox"}
         ("imap port", "imap-endpoint", "imap-unreachable", {"mechanism"} | LOGIN_CHECKS),
         ("certificate", "imap-endpoint", "certificate-untrusted", {"mechanism"} | LOGIN_CHECKS),
         ("tls", "imap-endpoint", None, {"mechanism"} | LOGIN_CHECKS),
-        ("folder", "mailbox", None, set[str]()),
+        ("folder", "mailbox", "folder-not-found", set[str]()),
     ],
 )
 def test_a_step_left_out_is_named_by_its_check_and_skips_only_what_needs_it(

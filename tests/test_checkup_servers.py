@@ -182,7 +182,7 @@ def test_a_connection_that_is_made_too_late_is_closed(exchange: ReadyExchange) -
         (Fault.IMAP_NO_XOAUTH2, None, "mechanism", None),
         (Fault.IMAP_CONNECTION_CLOSED, "AUTHENTICATE", "authenticate", "connection-closed"),
         (Fault.IMAP_CHALLENGE, None, "authenticate", "authenticate-refused"),
-        (Fault.IMAP_STALL, "EXAMINE", "mailbox", "connection-closed"),
+        (Fault.IMAP_STALL, "EXAMINE", "mailbox", "imap-unreachable"),
         (Fault.IMAP_THROTTLED, "EXAMINE", "mailbox", "throttled"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 import socket
 import ssl
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,9 @@ def test_imaplibs_default_does_not_verify_and_gets_no_token(exchange: ReadyExcha
             authenticate_xoauth2(imap, USER, TOKEN)
         assert exchange.logins == ()
         source = source_of(exchange, exchange.app, exchange.secret.value)
-        authenticate_xoauth2(imap, USER, source, allow_unverified_tls=True)
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            authenticate_xoauth2(imap, USER, source, allow_unverified_tls=True)
 
 
 def test_a_context_without_host_name_check_gets_no_token(exchange: ReadyExchange) -> None:

@@ -8,9 +8,10 @@ import contextlib
 import imaplib
 import json
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._imap.connection import bounded_replies, overridden
+from exo_imap_oauth._imap.limits import bounded_replies, overridden
 from exo_imap_oauth._imap.replies import (
     connection_failed,
     host_of,
@@ -20,19 +21,22 @@ from exo_imap_oauth._imap.replies import (
     reply_behind,
     typed_error,
 )
-from exo_imap_oauth._text import hide, json_object, one_line
+from exo_imap_oauth._text import quotable
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import AuthenticationRefused, ImapError
 from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from exo_imap_oauth._imap.bearer import Bearer
 
 _logger = logging.getLogger(__name__)
 
 _MAX_CHALLENGES = 10
+_MAX_MEMBERS = 20  # of a challenge; RFC 7628 knows four
+_LONGEST_CAPABILITY = 40  # characters; what is longer is none, and in capitals no echo is known
+_MAX_SAID = 4_000  # bytes
 # How imaplib begins for a BAD, and for a reply that makes no sense; a NO is raised as it is.
 _PROTOCOL_ERROR_PREFIXES = ("AUTHENTICATE command error: ", "command: ")
 
@@ -44,23 +48,25 @@ def log_in(imap: imaplib.IMAP4, bearer: Bearer) -> None:
         ImapError: The server did not log in the user; its class says why.
         TokenError: The source got no token.
     """
-    _require_mechanism(imap)
+    _require_mechanism(imap, bearer)
     bearer.obtain()
     refusal: Exception | None = _authenticate(imap, bearer)
     if isinstance(refusal, AuthenticationRefused) and bearer.drop_refused():
         refusal = _second_try(imap, bearer, refusal)
     if refusal is not None:
         raise refusal
-    _logger.debug("logged in at %s as %s", host_of(imap), bearer.user)
+    reason = f": {bearer.login_said}" if bearer.login_said else ""
+    _logger.debug("logged in at %s as %s%s", host_of(imap), bearer.shown, reason)
 
 
-def _require_mechanism(imap: imaplib.IMAP4) -> None:
+def _require_mechanism(imap: imaplib.IMAP4, bearer: Bearer) -> None:
     if imap.state != "NONAUTH":
         message = f"the connection to {host_of(imap)} is in the state {imap.state}, not NONAUTH"
         signed_in = imap.state in ("AUTH", "SELECTED")
         raise ImapError(message, advice=explain("already-authenticated") if signed_in else None)
     if "AUTH=XOAUTH2" not in imap.capabilities:
-        offered = one_line(" ".join(imap.capabilities))
+        names = [name for name in imap.capabilities if len(name) <= _LONGEST_CAPABILITY]
+        offered = quotable(" ".join(names), bearer.secrets())
         raise ImapError(
             f"{host_of(imap)} does not offer AUTH=XOAUTH2, but {offered}; no token was sent"
         )
@@ -95,7 +101,7 @@ def _authenticate(imap: imaplib.IMAP4, bearer: Bearer) -> ImapError | None:
             overrides.enter_context(bounded_replies(imap))
             if "SASL-IR" in imap.capabilities:
                 overrides.enter_context(overridden(imap, "send", conversation.send))
-            imap.authenticate("XOAUTH2", conversation.respond)
+            _, said = imap.authenticate("XOAUTH2", conversation.respond)
     except Exception as error:  # noqa: BLE001 - imaplib stumbles over replies in many ways
         if imap.state == "AUTH":
             return _broken_after_ok(error, imap, bearer)
@@ -104,7 +110,16 @@ def _authenticate(imap: imaplib.IMAP4, bearer: Bearer) -> ImapError | None:
         raise error.with_traceback(None) from None  # the frames below hold the token
     if imap.PROTOCOL_VERSION not in imap.capabilities:
         imap.capabilities = offered  # imaplib takes the words of a NO for capabilities
+    bearer.login_said = _reason_in(said, bearer)
     return None
+
+
+def _reason_in(said: Sequence[object], bearer: Bearer) -> str:
+    """What the OK says beyond being one: Exchange may know already that the mailbox is closed."""
+    last = said[-1] if said else None
+    if not isinstance(last, bytes) or not last.startswith((b"[Error=", b"[AuthResult")):
+        return ""
+    return quotable(last[:_MAX_SAID].decode(errors="replace"), bearer.secrets())
 
 
 class _Conversation:
@@ -151,9 +166,9 @@ def _broken_after_ok(error: Exception, imap: imaplib.IMAP4, bearer: Bearer) -> I
         _logger.debug("logged in, but CAPABILITY failed: %s", type(error).__name__)
         return None
     reply = reply_behind(error, imap, bearer.secrets())
-    what = f"{host_of(imap)} broke off after it had logged in {bearer.user}: {reply.text}"
+    what = f"{host_of(imap)} broke off after it had logged in {bearer.shown}: {reply.text}"
     typed = typed_error(what, reply, "post_auth", **bearer.known())
-    return typed or connection_failed(what, reply)
+    return typed or connection_failed(what, reply, error)
 
 
 def _refusal(
@@ -162,21 +177,31 @@ def _refusal(
     bearer: Bearer,
     challenge: Mapping[str, Any] | None,
 ) -> ImapError:
-    if challenge is not None:  # it may echo the token
-        challenge = json_object(hide(json.dumps(challenge), bearer.secrets()))
     reply = reply_behind(error, imap, bearer.secrets())
     broken = is_out_of_step(error) and not isinstance(error, binascii.Error)
     verb = "broke off while logging" if broken else "refused to log"
-    what = f"{host_of(imap)} {verb} in {bearer.user}: {reply.text}"
+    what = f"{host_of(imap)} {verb} in {bearer.shown}: {reply.text}"
     if challenge is not None:
-        what += f" (challenge: {one_line(json.dumps(challenge))})"
+        challenge = _to_quote(challenge, bearer)
+        what += f" (challenge: {quotable(json.dumps(challenge), bearer.secrets())})"
     typed = typed_error(what, reply, "authenticate", **bearer.known())
     if isinstance(typed, AuthenticationRefused):
         typed.challenge = challenge
     if typed is not None:
         return typed
     if broken:
-        return connection_failed(what, reply)
+        return connection_failed(what, reply, error)
     if isinstance(error, binascii.Error) or str(error).startswith(_PROTOCOL_ERROR_PREFIXES):
         return ImapError(what)
     return AuthenticationRefused(what, challenge=challenge)
+
+
+def _to_quote(challenge: Mapping[str, Any], bearer: Bearer) -> dict[str, Any]:
+    """A challenge whose texts may be quoted: it may echo the token, and be of any length."""
+    secrets = bearer.secrets()
+    return {
+        quotable(name, secrets): value
+        if isinstance(value, (int, float)) or value is None
+        else quotable(value if isinstance(value, str) else json.dumps(value), secrets)
+        for name, value in islice(challenge.items(), _MAX_MEMBERS)
+    }

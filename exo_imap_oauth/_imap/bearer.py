@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from cachetools import TTLCache
 
 from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.xoauth2 import check_user, initial_response
@@ -50,14 +51,21 @@ Token = str | AccessToken | SupportsGetToken
 class Bearer:
     """A user and a token, kept out of the local variables that a traceback shows."""
 
-    __slots__ = ("_began", "_issued", "_scope", "_token", "user")
+    __slots__ = ("_began", "_issued", "_refused", "_scope", "_token", "login_said", "user")
 
     def __init__(self, user: str, token: Token, scope: str | None) -> None:
         self.user = user
+        self.login_said = ""  # a reason in the server's OK, fit to be quoted
         self._token = sealed(token)
         self._scope = scope
         self._began = time.time()
         self._issued: AccessToken | None = None
+        self._refused: AccessToken | None = None
+
+    @property
+    def shown(self) -> str:
+        """The user, fit to be quoted."""
+        return one_line(self.user)
 
     def check(self) -> None:
         """Raise TypeError or ValueError for a user or token that cannot work."""
@@ -112,6 +120,7 @@ class Bearer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
             _logger.debug("no second try: %s", type(error).__name__)
             return False
+        self._refused = issued  # the server knows it, and may echo it still
         return True
 
     def known(self) -> dict[str, str]:
@@ -133,9 +142,16 @@ class Bearer:
 
     def secrets(self) -> tuple[str, ...]:
         """What a server must not be quoted with, should it echo it."""
-        if self._issued is None or not self._issued.token:
-            return ()
-        return self._issued.token, base64.b64encode(self.message()).decode()
+        told = [token.token for token in (self._issued, self._refused) if token and token.token]
+        return tuple(form for text in told for form in (text, *_as_sent(self.user, text)))
+
+
+def _as_sent(user: str, token: str) -> tuple[str, ...]:
+    """The base64 of the SASL message; none of a token that cannot be sent."""
+    try:
+        return (base64.b64encode(initial_response(user, token)).decode(),)
+    except ValueError:
+        return ()
 
 
 def sealed(token: Token) -> AccessToken | SupportsGetToken:

@@ -6,22 +6,23 @@ import contextlib
 import imaplib
 import socket
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from typing_extensions import override
-
+from exo_imap_oauth._imap.client import Client, TlsClient
+from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import host_of, text_of
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
+from exo_imap_oauth.errors import ConnectionFailed, ImapError, InsecureConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
-# No server needs this much for its greeting or for the reply to a command of ours.
-_MAX_LINES = 1_000
-_MAX_LITERAL = 65_536  # bytes
-_LITERAL_LIMIT = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
+    from exo_imap_oauth._imap.bearer import Bearer
+
+_LOGOUT_TIME = 3.0  # s; the work is done, and the server's word on it changes nothing
 
 
 class Server(NamedTuple):
@@ -32,58 +33,104 @@ class Server(NamedTuple):
     starttls: bool
 
 
-def connect(server: Server, ssl_context: ssl.SSLContext | None, timeout: float) -> imaplib.IMAP4:
-    """Connect with verified TLS; without a context with the default one.
+def connect(
+    server: Server,
+    ssl_context: ssl.SSLContext | None,
+    timeout: float,
+    bearer: Bearer | None = None,
+) -> Client:
+    """Connect with verified TLS.
+
+    Args:
+        server: The server.
+        ssl_context: What it must prove itself to. Default: what this machine trusts.
+        timeout: Seconds for each wait; :func:`way_in` tells how long all of it takes at most.
+        bearer: Who is going to log in: a server may know the token from an earlier login.
 
     Raises:
         ConnectionFailed: The server cannot be reached or is not the right one.
         InsecureConnectionError: It does not offer STARTTLS.
     """
-    host, port, starttls = server
     try:
         ssl_context = ssl_context or default_context()
     except OSError as error:
-        advice = explain("certificate-untrusted", host=host, port=str(port))
-        raise ConnectionFailed(str(error), advice=advice, retryable=False) from error
+        advice = explain("certificate-untrusted", host=server.host, port=str(server.port))
+        raise ConnectionFailed(one_line(str(error)), advice=advice, retryable=False) from error
     imap: Client | None = None
+    limits: _Limits = {"timeout": timeout, "whole": way_in(timeout), "bearer": bearer}
     try:
-        if starttls:
-            imap = Client(host, port, timeout)
-            _require_starttls(imap, f"{host}:{port}")
-            imap.starttls(ssl_context)
+        if server.starttls:
+            imap = Client(server.host, server.port, **limits)
+            _require_starttls(imap, server)
+            with bounded_replies(imap):
+                imap.starttls(ssl_context)
         else:
-            imap = TlsClient(host, port, ssl_context=ssl_context, timeout=timeout)
-        # A line that goes out in two writes would wait for Nagle's algorithm.
-        imap.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        imap.opened()
+            imap = TlsClient(server.host, server.port, ssl_context=ssl_context, **limits)
+        imap.be_patient()
     except InsecureConnectionError:
         raise
-    except Exception as error:  # imaplib stumbles over senseless replies in many ways
-        if imap is not None:
-            leave(imap, in_sync=False)
-        untrusted = isinstance(error, ssl.SSLCertVerificationError)
-        said = text_of(error)
-        raise ConnectionFailed(
-            f"{host}:{port} cannot be reached: {type(error).__name__}: {said}",
-            advice=explain(
-                "certificate-untrusted" if untrusted else "imap-unreachable",
-                host=host,
-                port=str(port),
-            ),
-            retryable=not untrusted,
-            last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
-        ) from error
-    return imap
+    except Exception as error:  # noqa: BLE001 - imaplib stumbles over senseless replies in many ways
+        failure = _unreachable(server, error, bearer.secrets() if bearer else ())
+    except BaseException:
+        _hang_up(imap)
+        raise
+    else:
+        return imap
+    _hang_up(imap)
+    raise failure
 
 
-def _require_starttls(imap: imaplib.IMAP4, where: str) -> None:
+def way_in(timeout: float) -> float:
+    """Seconds from looking up the server's name to the open folder, all waits together.
+
+    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
+    about eight waits.
+    """
+    return 2 * timeout
+
+
+class _Limits(TypedDict):
+    timeout: float
+    whole: float
+    bearer: Bearer | None
+
+
+def _require_starttls(imap: Client, server: Server) -> None:
     if "STARTTLS" not in imap.capabilities:
         leave(imap, in_sync=True)
+        where = one_line(f"{server.host}:{server.port}")
         raise _insecure(f"{where} does not offer STARTTLS", "implicit TLS, port 993")
 
 
-def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
+def _unreachable(server: Server, error: Exception, secrets: tuple[str, ...]) -> ConnectionFailed:
+    untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    said = text_of(error, secrets)
+    failure = ConnectionFailed(
+        f"{one_line(server.host)}:{server.port} cannot be reached: {type(error).__name__}: {said}",
+        advice=explain(
+            "certificate-untrusted" if untrusted else "imap-unreachable",
+            host=server.host,
+            port=str(server.port),
+        ),
+        retryable=not untrusted,
+        last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
+    )
+    if isinstance(error, OSError):  # the system's own words, which quote no server
+        error.__cause__ = error.__context__ = None
+        failure.__cause__ = error.with_traceback(None)
+    return failure
+
+
+def _hang_up(imap: Client | None) -> None:
+    if imap is not None:
+        imap.hang_up()
+
+
+def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> bool:
     """Refuse a connection over which a token must not go; nothing is sent.
+
+    Returns:
+        Whether it is verified.
 
     Raises:
         InsecureConnectionError: It is plain or, unless allowed, not verified.
@@ -94,105 +141,77 @@ def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> None:
             f"the connection to {host_of(imap)} is plain",
             "imap.starttls(ssl_context=ssl.create_default_context())",
         )
-    if allow_unverified:
-        return
-    if context.verify_mode == ssl.CERT_NONE or not context.check_hostname:
+    is_verified = context.verify_mode != ssl.CERT_NONE and context.check_hostname
+    if not is_verified and not allow_unverified:
         raise _insecure(
             f"the TLS connection to {host_of(imap)} does not verify the server's certificate",
             "imap = imaplib.IMAP4_SSL(host, ssl_context=ssl.create_default_context())",
         )
+    return bool(is_verified)
 
 
 def _insecure(what: str, remedy: str) -> InsecureConnectionError:
     return InsecureConnectionError(f"{what}, so the token was not sent. Use: {remedy}")
 
 
+@contextlib.contextmanager
+def in_time(imap: imaplib.IMAP4, seconds: float | None) -> Generator[None]:
+    """Everything in the body must be over in time, or the connection is cut.
+
+    Args:
+        imap: Our client, or any of imaplib's.
+        seconds: How long; None for without an end.
+
+    Raises:
+        ConnectionFailed: It was not over in time.
+    """
+    if seconds is None:
+        yield
+    elif isinstance(imap, Client):
+        with imap.within(seconds):
+            yield
+    else:
+        with _watched(imap, seconds):
+            yield
+
+
+@contextlib.contextmanager
+def _watched(imap: imaplib.IMAP4, seconds: float) -> Generator[None]:
+    """A thread watches the time, since imaplib's reading takes byte after byte without an end."""
+    over = threading.Event()
+
+    def cut() -> None:
+        over.set()
+        with contextlib.suppress(OSError):
+            # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
+            socket.socket.shutdown(imap.sock, socket.SHUT_RDWR)
+
+    watchdog = threading.Timer(seconds, cut)
+    watchdog.daemon = True
+    with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
+        watchdog.start()
+    try:
+        yield
+    except ImapError:
+        if not over.is_set():
+            raise
+    finally:
+        watchdog.cancel()
+        if watchdog.ident is not None:
+            watchdog.join()
+    if over.is_set():
+        host, port = host_of(imap), str(getattr(imap, "port", ""))
+        raise ConnectionFailed(
+            f"{host} was not done with the login within {seconds:g} s, so the connection was cut",
+            advice=explain("imap-unreachable", host=host, port=port),
+        )
+
+
 def leave(imap: imaplib.IMAP4, *, in_sync: bool) -> None:
-    """LOGOUT where the server can follow; else just hang up. It never raises."""
+    """LOGOUT where the server can follow, and soon; else just hang up. It never raises."""
     if in_sync and imap.state != "LOGOUT":
-        with contextlib.suppress(Exception), bounded_replies(imap):
+        with contextlib.suppress(Exception), bounded_replies(imap), in_time(imap, _LOGOUT_TIME):
             imap.logout()
             return
     with contextlib.suppress(OSError):
         imap.shutdown()
-
-
-# ---- how much is read ------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def overridden(imap: imaplib.IMAP4, name: str, method: Callable[..., object]) -> Generator[None]:
-    """Have ``method`` stand in for the method ``name`` of this one connection."""
-    own = vars(imap)
-    before = own.get(name)
-    own[name] = method
-    try:
-        yield
-    finally:
-        if before is None:
-            del own[name]
-        else:
-            own[name] = before
-
-
-@contextlib.contextmanager
-def bounded_replies(imap: imaplib.IMAP4) -> Generator[None]:
-    """Let imaplib read no more than a command of ours can be answered with.
-
-    It would read lines without an end, and allocate whatever size a literal claims to have.
-    A reply beyond the bounds raises :class:`imaplib.IMAP4.abort`.
-    """
-    with (
-        overridden(imap, "readline", _bounded_readline(imap.readline)),
-        overridden(imap, "read", _bounded_read(imap.read)),
-    ):
-        yield
-
-
-def _bounded_read(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    def bounded(size: int) -> bytes:
-        if size > _MAX_LITERAL:
-            raise imaplib.IMAP4.abort(f"a literal of {size} bytes, where none is due")
-        return read(size)
-
-    return bounded
-
-
-def _bounded_readline(read: Callable[[], bytes]) -> Callable[[], bytes]:
-    lines = 0
-
-    def readline() -> bytes:
-        nonlocal lines
-        lines += 1
-        if lines >= _MAX_LINES:
-            raise imaplib.IMAP4.abort(f"{_MAX_LINES} lines and still no reply")
-        return read()
-
-    return readline
-
-
-class Client(imaplib.IMAP4):
-    """Reads no more than a bounded greeting and capabilities while it connects."""
-
-    @override
-    def open(self, host: str = "", port: int | None = None, timeout: float | None = None) -> None:
-        own = vars(self)
-        own["readline"] = _bounded_readline(self.readline)
-        own["read"] = _bounded_read(self.read)
-        super().open(host, port or 143, timeout)
-
-    def opened(self) -> None:
-        """The connection stands: from now on, replies may be as long as mail is."""
-        own = vars(self)
-        own.pop("readline", None)
-        own.pop("read", None)
-
-    @override
-    def read(self, size: int) -> bytes:
-        if size >= _LITERAL_LIMIT:  # imaplib would try to allocate it
-            raise self.abort(f"a literal of {size} bytes, which IMAP does not allow")
-        return super().read(size)
-
-
-class TlsClient(Client, imaplib.IMAP4_SSL):
-    """The same over implicit TLS."""

@@ -1,28 +1,30 @@
-"""The first command on a mailbox, which tells whether it opens, and folder names."""
+"""The first command on a mailbox, which tells whether it opens."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import imaplib
-import re
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._imap.connection import bounded_replies
+from exo_imap_oauth._imap.folders import folder_name, list_folders
+from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import (
     connection_failed,
     host_of,
     is_out_of_step,
+    owes_reply,
     reply_behind,
     typed_error,
 )
-from exo_imap_oauth._text import holds_control
+from exo_imap_oauth._text import one_line, quotable
+from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import ImapError, MailboxNotConnected
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable
 
     from exo_imap_oauth._imap.bearer import Bearer
+
+_MAX_FOLDERS = 20  # in a message
 
 
 def ask_status(imap: imaplib.IMAP4, bearer: Bearer) -> None:
@@ -31,61 +33,80 @@ def ask_status(imap: imaplib.IMAP4, bearer: Bearer) -> None:
     Raises:
         ImapError: It does not; MailboxNotConnected, Throttled or ConnectionFailed if it is known.
     """
-    with _mailbox_errors(imap, bearer, "INBOX"):
-        typ, data = imap.status("INBOX", "(UIDVALIDITY)")
-        _require_ok(typ, data)
+    failure = _try(imap, bearer, "INBOX", lambda: imap.status("INBOX", "(UIDVALIDITY)"))
+    if failure is not None:
+        raise failure
 
 
 def select(imap: imaplib.IMAP4, bearer: Bearer, folder: str, *, readonly: bool) -> None:
     """Select or examine a folder, given as :func:`folder_argument` has encoded it.
 
     Raises:
-        ImapError: It does not open; the same classes as for :func:`ask_status`.
+        ImapError: It does not open; the same classes as for :func:`ask_status`. Where there is
+            no such folder, it names those that there are.
     """
-    with _mailbox_errors(imap, bearer, folder):
-        typ, data = imap.select(folder, readonly)
-        _require_ok(typ, data)
+    failure = _try(imap, bearer, folder, lambda: imap.select(folder, readonly))
+    if failure is not None:
+        raise failure
 
 
-def _require_ok(typ: str, data: list[Any]) -> None:
-    if typ != "OK":
-        said = b" ".join(line for line in data if isinstance(line, bytes))
-        raise imaplib.IMAP4.error(f"{typ} {said.decode(errors='replace')}")
+def _try(
+    imap: imaplib.IMAP4, bearer: Bearer, folder: str, command: Callable[[], tuple[str, list[Any]]]
+) -> ImapError | None:
+    """Give the first mailbox command; our error for what goes wrong with it.
 
-
-@contextlib.contextmanager
-def _mailbox_errors(imap: imaplib.IMAP4, bearer: Bearer, folder: str) -> Generator[None]:
-    """Raise what goes wrong with the first mailbox command as one of our errors."""
+    The error is returned, so that the caller raises it without imaplib's behind it, which
+    quotes the server as it is.
+    """
     try:
         with bounded_replies(imap):
-            yield
-    except imaplib.IMAP4.readonly as error:
-        raise ImapError(
-            f"the folder {folder} of {bearer.user} opens read-only; pass readonly=True"
-        ) from error
-    except Exception as error:
-        reply = reply_behind(error, imap, bearer.secrets())
-        what = f"{host_of(imap)} did not open {folder} of {bearer.user}: {reply.text}"
-        typed = typed_error(what, reply, "post_auth", **bearer.known())
-        if typed is None and is_out_of_step(error):
-            typed = connection_failed(what, reply)
-        if typed is None:
-            typed = MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
-        raise typed from error
+            typ, data = command()
+            if typ == "OK":
+                return None
+            said = b" ".join(line for line in data if isinstance(line, bytes))
+            error: Exception = imaplib.IMAP4.error(f"{typ} {said.decode(errors='replace')}")
+    except imaplib.IMAP4.readonly:
+        shown = one_line(folder_name(folder))
+        return ImapError(
+            f"the folder {shown} of {bearer.shown} opens read-only; pass readonly=True"
+        )
+    except Exception as raised:  # noqa: BLE001 - imaplib stumbles over replies in many ways
+        error = raised
+    failure = _failure(error, imap, bearer, folder)
+    if failure.advice is None or failure.advice.id == "folder-not-found":
+        return _name_folders(failure, imap, bearer, folder)
+    return failure
 
 
-def folder_argument(folder: str) -> str:
-    """A folder's name as an IMAP argument: modified UTF-7, quoted (RFC 3501 section 5.1.3)."""
-    if not isinstance(folder, str):
-        raise TypeError(f"folder must be a string, not {type(folder).__name__}")
-    if not folder or holds_control(folder):
-        raise ValueError(f"folder is empty or holds a control character: {folder!r}")
+def _failure(error: Exception, imap: imaplib.IMAP4, bearer: Bearer, folder: str) -> ImapError:
+    reply = reply_behind(error, imap, bearer.secrets())
+    if bearer.login_said:  # Exchange said why before it refused
+        reply = reply._replace(text=f"{reply.text} (the login said: {bearer.login_said})")
+    shown = one_line(folder_name(folder))
+    what = f"{host_of(imap)} did not open {shown} of {bearer.shown}: {reply.text}"
+    typed = typed_error(what, reply, "post_auth", **bearer.known())
+    if typed is not None:
+        return typed
+    if is_out_of_step(error):
+        return connection_failed(what, reply, error)
+    return MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
 
-    def encode(run: re.Match[str]) -> str:
-        text = base64.b64encode(run[0].encode("utf-16-be")).decode()
-        return f"&{text.rstrip('=').replace('/', ',')}-"
 
-    encoded = re.sub(r"[^\x20-\x7e]+", encode, folder.replace("&", "&-"))
-    if re.fullmatch(r"[A-Za-z0-9./_\-]+", encoded):
-        return encoded
-    return '"' + re.sub(r'(["\\])', r"\\\1", encoded) + '"'
+def _name_folders(
+    failure: ImapError, imap: imaplib.IMAP4, bearer: Bearer, folder: str
+) -> ImapError:
+    """The failure, with the folders that there are if the one in question is not among them."""
+    if owes_reply(imap) or folder.upper() == "INBOX":
+        return failure
+    try:
+        with bounded_replies(imap):
+            folders = list(list_folders(imap))
+    except Exception:  # noqa: BLE001 - whatever it is, the first failure says more
+        return failure
+    if not folders or folder_name(folder) in {there.name for there in folders}:
+        return failure
+    named = [f"{there.name} {there.use}".rstrip() for there in folders[:_MAX_FOLDERS]]
+    more = f" and {len(folders) - len(named)} more" if len(folders) > len(named) else ""
+    names = quotable(", ".join(named), bearer.secrets())
+    advice = failure.advice or explain("folder-not-found", **bearer.known())
+    return ImapError(f"{failure.args[0]}; the folders there are: {names}{more}", advice=advice)

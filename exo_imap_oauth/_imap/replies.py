@@ -6,11 +6,12 @@ import imaplib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from exo_imap_oauth._text import hide, one_line
-from exo_imap_oauth.advice import advise, explain
+from exo_imap_oauth._text import hide, one_line, quotable
+from exo_imap_oauth.advice import RETRYABLE, advise, explain
 from exo_imap_oauth.errors import (
     AuthenticationRefused,
     ConnectionFailed,
+    ExoImapOAuthError,
     ImapError,
     MailboxNotConnected,
     SessionExpired,
@@ -20,6 +21,7 @@ from exo_imap_oauth.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from exo_imap_oauth._imap.bearer import Bearer
     from exo_imap_oauth.advice import Stage
 
 _MAX_TEXT = 4_000  # characters; imaplib reads lines of a megabyte
@@ -35,15 +37,20 @@ _ERRORS: dict[str, type[ImapError]] = {
     "audience-wrong": AuthenticationRefused,
     "object-id-mismatch": AuthenticationRefused,
     "already-authenticated": ImapError,
+    "imap-disabled": MailboxNotConnected,
+    "mailbox-moved": MailboxNotConnected,
     "mailbox-not-connected": MailboxNotConnected,
+    "server-unavailable": ImapError,
     "throttled": Throttled,
     "session-expired": SessionExpired,
     "connection-closed": ConnectionFailed,
+    "command-rejected": ImapError,
+    "folder-not-found": ImapError,
 }
 
 
 class ServerReply(NamedTuple):
-    """What a server said.
+    """What a server said, fit to be quoted.
 
     Attributes:
         text: Its reply; where the connection broke, its BYE if there was one.
@@ -51,17 +58,17 @@ class ServerReply(NamedTuple):
     """
 
     text: str
-    bye: str | None
+    bye: str | None = None
 
 
-def reply_behind(error: Exception, imap: imaplib.IMAP4, secrets: Iterable[str] = ()) -> ServerReply:
+def reply_behind(error: Exception, imap: imaplib.IMAP4, secrets: Iterable[str]) -> ServerReply:
     """What the server said, of which an error of imaplib may quote only a part."""
     text = text_of(error, secrets)
     byes = imap.untagged_responses.get("BYE")
     last = byes[-1] if byes else None
     if not isinstance(last, bytes):
-        return ServerReply(text, None)
-    bye = one_line(hide(last.decode(errors="replace"), secrets))
+        return ServerReply(text)
+    bye = quotable(last[:_MAX_TEXT].decode(errors="replace"), secrets)
     if isinstance(error, imaplib.IMAP4.abort) and bye:
         text = bye
     return ServerReply(text, bye)
@@ -75,7 +82,7 @@ def text_of(error: Exception, secrets: Iterable[str] = ()) -> str:
         text = f"{found[1]} {said}"
     elif found := _COMMAND_ABORTED.match(text):
         text = text[found.end() :]
-    return one_line(hide(text, secrets))
+    return quotable(text, secrets)
 
 
 def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> ImapError | None:
@@ -89,9 +96,10 @@ def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> Im
     """
     advice = advise(reply.text, stage=stage, **known)
     kind = None if advice is None else _ERRORS.get(advice.id)
-    if kind is None:
+    if advice is None or kind is None:
         return None
     error = kind(what, advice=advice)
+    error.retryable = error.retryable or advice.id in RETRYABLE
     if isinstance(error, Throttled) and (backoff := _BACKOFF.search(reply.text)):
         error.retry_after = int(backoff[1]) / 1000
     if isinstance(error, ConnectionFailed):
@@ -99,9 +107,55 @@ def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> Im
     return error
 
 
-def connection_failed(what: str, reply: ServerReply) -> ConnectionFailed:
-    """The error for a connection that broke for no reason that is known."""
-    return ConnectionFailed(what, advice=explain("connection-closed"), last_reply=reply.bye)
+def connection_failed(what: str, reply: ServerReply, error: Exception) -> ConnectionFailed:
+    """The error for a connection that broke for no reason that is known.
+
+    Args:
+        what: The first line of the error's text.
+        reply: What the server said.
+        error: What imaplib raised: silence has other causes than an end.
+    """
+    silent = isinstance(error, TimeoutError)
+    advice = explain("imap-unreachable" if silent else "connection-closed")
+    return ConnectionFailed(what, advice=advice, last_reply=reply.bye)
+
+
+def broken_body_error(
+    error: Exception, imap: imaplib.IMAP4, bearer: Bearer, command: str
+) -> ImapError | None:
+    """Ours for an error of one of our client's commands, or None to leave it as it is.
+
+    Args:
+        error: What imaplib or the socket raised.
+        imap: The client.
+        bearer: Whose mailbox it is.
+        command: The command's name.
+    """
+    if isinstance(error, (ExoImapOAuthError, imaplib.IMAP4.readonly)):
+        return None
+    if (typed := known_body_error(error, imap, bearer, command)) is not None:
+        return typed
+    if not is_out_of_step(error):
+        return None
+    reply = reply_behind(error, imap, bearer.secrets())
+    what = f"{command} on {bearer.shown} broke off at {host_of(imap)}: {reply.text}"
+    return connection_failed(what, reply, error)
+
+
+def known_body_error(
+    error: Exception, imap: imaplib.IMAP4, bearer: Bearer, command: str
+) -> ImapError | None:
+    """Ours for an error of imaplib whose text is known, or holds the token; else None."""
+    secrets = bearer.secrets()
+    reply = reply_behind(error, imap, secrets)
+    what = f"{command} on {bearer.shown} failed at {host_of(imap)}: {reply.text}"
+    typed = typed_error(what, reply, "runtime", **bearer.known())
+    said = str(error)[:_MAX_TEXT]
+    if typed is not None or hide(said, secrets) == said:
+        return typed
+    if isinstance(error, imaplib.IMAP4.abort):
+        return connection_failed(what, reply, error)
+    return ImapError(what)
 
 
 def is_broken(error: Exception) -> bool:
@@ -122,4 +176,4 @@ def owes_reply(imap: imaplib.IMAP4) -> bool:
 
 def host_of(imap: imaplib.IMAP4) -> str:
     """The server's name, for messages."""
-    return str(getattr(imap, "host", "the server"))
+    return one_line(str(getattr(imap, "host", "the server")))

@@ -1,0 +1,81 @@
+"""ok: what imaplib returns, as its data or as the error that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
+
+from exo_imap_oauth import open_mailbox
+from exo_imap_oauth.errors import ImapError, MailboxNotConnected, Throttled
+from exo_imap_oauth.imap import ok
+
+USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
+
+
+def test_the_data_of_an_ok_is_given_as_it_is() -> None:
+    data: list[Any] = [(b"1 (BODY[] {3}", b"abc"), b")"]
+    assert ok(("OK", data)) is data
+    assert ok(("OK", [None])) == [None]
+
+
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+def test_a_throttled_command_says_how_long_to_wait(status: str) -> None:
+    said = b"Request is throttled. Suggested Backoff Time: 299961 milliseconds"
+    with pytest.raises(Throttled) as raised:
+        ok((status, [said]))
+    assert raised.value.retryable
+    assert raised.value.retry_after == pytest.approx(299.961)
+
+
+def test_a_known_text_is_typed_and_another_an_imap_error() -> None:
+    with pytest.raises(MailboxNotConnected):
+        ok(("BAD", [b"User is authenticated but not connected."]))
+    with pytest.raises(ImapError, match="NO The message is gone") as raised:
+        ok(("NO", [b"The message is gone."]))
+    assert type(raised.value) is ImapError
+    with pytest.raises(ImapError, match="refused the command: NO"):
+        ok(("NO", [None]))
+
+
+@pytest.mark.parametrize("reply", [None, "OK", ["OK", []], ("OK",), (None, []), ("OK", b"1")])
+def test_what_is_no_reply_is_a_type_error(reply: Any) -> None:
+    with pytest.raises(TypeError, match="pair"):
+        ok(reply)
+
+
+@pytest.mark.parametrize("status", ["EXISTS", "BYE", "ok", ""])
+def test_a_status_that_is_none_is_a_value_error(status: str) -> None:
+    with pytest.raises(ValueError, match="OK, NO or BAD"):
+        ok((status, [None]))
+
+
+def test_what_the_server_says_is_one_bounded_line_without_what_looks_like_a_token() -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9." + "aB3" * 30
+    with pytest.raises(ImapError) as raised:
+        ok(("NO", [b"\x1b[31m\r\nno " + token.encode(), b"x" * 1_000_000]))
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 600
+    assert token[:16] not in str(raised.value)
+
+
+def test_a_search_that_is_throttled_is_never_taken_for_messages() -> None:
+    script = [
+        GREETING,
+        capability(),
+        Step("{tag} AUTHENTICATE .+", "* CAPABILITY IMAP4rev1\n{tag} OK done."),
+        Step("{tag} SELECT .+", "* 0 EXISTS\n{tag} OK [READ-WRITE] done."),
+        Step(
+            "{tag} SEARCH UNSEEN",
+            "{tag} NO Request is throttled. Suggested Backoff Time: 7000 milliseconds",
+        ),
+        LOGOUT,
+    ]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(Throttled) as raised:
+            with open_mailbox(
+                USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context
+            ) as imap:
+                ok(imap.search(None, "UNSEEN"))
+    assert raised.value.retry_after == 7
