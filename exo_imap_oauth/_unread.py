@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import imaplib
 import logging
 import math
 import time
 from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from exo_imap_oauth._imap.replies import is_broken, text_of
+from exo_imap_oauth.advice import advise
 from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
 from exo_imap_oauth.imap import ok
 
 if TYPE_CHECKING:
-    import imaplib
     from collections.abc import Callable
     from email.message import EmailMessage
 
@@ -120,7 +122,7 @@ class Unread:
     def _hand_over(self, imap: imaplib.IMAP4, key: _Key) -> Exception | None:
         try:
             raw = _literal(ok(imap.uid("FETCH", str(key.uid), "(BODY.PEEK[])")))
-        except ImapError as error:
+        except imaplib.IMAP4.error as error:
             return _of_one_message(error)
         if raw is None:  # somebody else removed it
             return None
@@ -134,7 +136,7 @@ class Unread:
     def _mark(self, imap: imaplib.IMAP4, key: _Key) -> Exception | None:
         try:
             ok(imap.uid("STORE", str(key.uid), "+FLAGS.SILENT", r"(\Seen)"))
-        except ImapError as error:
+        except imaplib.IMAP4.error as error:
             return _of_one_message(error)
         self._unmarked.discard(key)
         self._failed.pop(key, None)
@@ -158,10 +160,11 @@ class Unread:
         return failure.given_up
 
 
-def _of_one_message(error: ImapError) -> ImapError:
+def _of_one_message(error: imaplib.IMAP4.error) -> Exception:
     """The error, if the server refused just this message, as it does for a damaged one."""
-    if type(error) is not ImapError:  # a lost connection, throttling, an expired session
-        raise error
+    is_of_session = type(error) not in (ImapError, imaplib.IMAP4.error) or is_broken(error)
+    if is_of_session or advise(text_of(error), stage="runtime") is not None:
+        raise error  # a lost connection, throttling, an expired session
     return error
 
 

@@ -192,3 +192,14 @@ def _typed_body_error(
     reply = reply_behind(error, imap, bearer.secrets())
     what = f"{host_of(imap)} ended the work on {bearer.user}: {reply.text}"
     return typed_error(what, reply, "runtime", **bearer.known())
+
+
+def ok(reply):  # TEMPORARY, until the other branch is merged
+    typ, data = reply
+    if typ == "OK":
+        return data
+    text = b" ".join(line for line in data if isinstance(line, bytes)).decode(errors="replace")
+    from exo_imap_oauth._imap.replies import ServerReply
+
+    said = ServerReply(f"{typ} {text}", None)
+    raise typed_error(said.text, said, "runtime") or ImapError(said.text)
