@@ -1,0 +1,1 @@
+"""Behind ``listener``: who waits and who wakes, pauses between tries, and unread messages."""

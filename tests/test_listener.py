@@ -1,0 +1,635 @@
+"""Listening through everything that can go wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from pymap.backend.session import BaseSession as MailboxSession
+from pymap.exceptions import NotAllowedError
+
+from exo_imap_oauth import InboxConfig, TokenSource, load_config
+from exo_imap_oauth._tokens import slot
+from exo_imap_oauth.errors import MailboxNotConnected, TokenError, TokenRequestRejected
+from exo_imap_oauth.listener import InboxListener, MessageNotHandled, listen
+from exo_imap_oauth.testing import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from exo_imap_oauth import AccessToken
+    from exo_imap_oauth.testing import ReadyExchange
+
+EXAMPLE = Path(__file__).parents[1] / "docs/examples/inbox_listener.py"
+LIMIT = 60.0  # s, for what takes some milliseconds on an idle machine
+
+
+@pytest.fixture(name="exchange")
+def _exchange(trusted_exchange: ReadyExchange) -> ReadyExchange:
+    return trusted_exchange
+
+
+@pytest.fixture(name="inbox")
+def _inbox(exchange: ReadyExchange, tmp_path: Path) -> InboxConfig:
+    return load_config(exchange.write_config(tmp_path)).default
+
+
+class Handled:
+    """Counts messages by subject, and lets tests wait for them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count: Counter[str] = Counter()
+
+    def __call__(self, _inbox: InboxConfig, message: EmailMessage) -> None:
+        with self._changed:
+            self._count[message["Subject"]] += 1
+            self._changed.notify_all()
+
+    def wait_for(self, messages: int) -> Counter[str]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._count.total() >= messages, LIMIT), self
+            return self._count.copy()
+
+
+@contextlib.contextmanager
+def listening(inbox: InboxConfig, handle: Any, **options: Any) -> Generator[InboxListener]:
+    """A listener that waits for servers as ever, and hardly for the next try."""
+    options = {"timeout": LIMIT, "pause": 0.001, "longest_pause": 0.001} | options
+    listener = InboxListener(inbox, handle, **options)
+    thread = threading.Thread(target=listener.run)
+    thread.start()
+    try:
+        yield listener
+    finally:
+        listener.stop()
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+
+
+def deliver(exchange: ReadyExchange, subject: str) -> None:
+    exchange.deliver(exchange.mailbox, f"Subject: {subject}\r\n\r\n".encode())
+
+
+def unread(inbox: InboxConfig) -> list[bytes]:
+    with inbox.open(readonly=True) as imap:
+        found = imap.search(None, "UNSEEN")[1][0]
+    assert isinstance(found, bytes)
+    return found.split()
+
+
+def test_unread_messages_are_handled_and_marked(
+    exchange: ReadyExchange, inbox: InboxConfig
+) -> None:
+    with inbox.open() as imap:
+        imap.store("2", "+FLAGS", r"(\Seen)")
+    handled = Handled()
+    with listening(inbox, handled):
+        assert handled.wait_for(2) == {"Sample message 1": 1, "Sample message 3": 1}
+    assert unread(inbox) == []
+    assert len(exchange.token_requests) == 1
+
+
+def test_idle_reports_new_mail_at_once(exchange: ReadyExchange, inbox: InboxConfig) -> None:
+    handled = Handled()
+    with listening(inbox, handled, look_every=2 * LIMIT):
+        for number in range(4, 10):
+            handled.wait_for(number - 1)
+            deliver(exchange, f"message {number}")
+        handled.wait_for(9)
+    assert len(exchange.logins) == 1
+
+
+def test_without_idle_the_inbox_is_polled(
+    exchange: ReadyExchange, inbox: InboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exo_imap_oauth.testing._imap._BEFORE_LOGIN", b"IMAP4rev1 AUTH=XOAUTH2")
+    monkeypatch.setattr("exo_imap_oauth.testing._imap._AFTER_LOGIN", b"IMAP4rev1")
+    idles = exchange.inject(Fault.IMAP_RESET, command="IDLE")
+    handled = Handled()
+    with listening(inbox, handled, look_every=0.01):
+        handled.wait_for(3)
+        deliver(exchange, "polled")
+        handled.wait_for(4)
+    assert (len(exchange.logins), idles.hits) == (1, 0)
+
+
+def test_a_crash_repeats_the_message_and_loses_none(inbox: InboxConfig) -> None:
+    class Crash(BaseException):
+        pass
+
+    seen: list[str] = []
+
+    def crash(_: InboxConfig, message: EmailMessage) -> None:
+        seen.append(message["Subject"])
+        if len(seen) == 2:
+            raise Crash
+
+    with pytest.raises(Crash):
+        InboxListener(inbox, crash).run()
+    assert seen == ["Sample message 1", "Sample message 2"]
+    handled = Handled()
+    with listening(inbox, handled):
+        assert handled.wait_for(2) == {"Sample message 2": 1, "Sample message 3": 1}
+
+
+def test_a_message_that_cannot_be_handled_is_tried_again(
+    inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = Handled()
+    failures = itertools.count()
+
+    def handle(inbox: InboxConfig, message: EmailMessage) -> None:
+        if message["Subject"] == "Sample message 2" and next(failures) < 3:
+            raise ZeroDivisionError
+        handled(inbox, message)
+
+    with listening(inbox, handle, look_every=0.001):
+        assert set(handled.wait_for(3).values()) == {1}
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(". Next")[0] for line in said] == [
+        "inbox default: message 102 failed once: ZeroDivisionError",
+        "inbox default: message 102 failed 2 times: ZeroDivisionError",
+        "inbox default: message 102 failed 3 times: ZeroDivisionError",
+    ]
+    assert [bool(record.exc_info) for record in caplog.records] == [True, False, False]
+
+
+def test_a_lost_mark_is_made_up_for_without_handling_twice(
+    exchange: ReadyExchange, inbox: InboxConfig
+) -> None:
+    lost = exchange.inject(Fault.IMAP_RESET, times=3, command="UID STORE")
+    handled = Handled()
+    with listening(inbox, handled):
+        assert set(handled.wait_for(3).values()) == {1}
+        lost.wait_for_hits(3)
+        deliver(exchange, "last")
+        assert set(handled.wait_for(4).values()) == {1}
+    assert unread(inbox) == []
+
+
+def test_a_fresh_token_is_there_before_the_old_one_expires(
+    exchange: ReadyExchange,
+    inbox: InboxConfig,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offset, real = 0.0, time.time
+    monkeypatch.setattr(time, "time", lambda: real() + offset)  # the server's
+    moved = slot.Clock(lambda: real() + offset, time.monotonic)
+    monkeypatch.setattr(slot, "SYSTEM_CLOCK", moved)
+    logins = exchange.inject(Fault.IMAP_STALL, times=None, seconds=0, command="AUTHENTICATE")
+    handled = Handled()
+    with listening(inbox, handled, look_every=0.02):
+        for number in range(1, 4):
+            logins.wait_for_hits(number)
+            deliver(exchange, f"message {number}")
+            handled.wait_for(3 + number)
+            offset += 3400  # of the hour for which a token lives
+    assert {login.outcome for login in exchange.logins} == {"connected"}
+    assert {request.outcome for request in exchange.token_requests} == {"issued"}
+    assert caplog.text == ""
+
+
+def test_an_expired_session_is_opened_anew(
+    exchange: ReadyExchange, inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = Handled()
+    with listening(inbox, handled):
+        handled.wait_for(3)
+        refused = exchange.inject(Fault.IMAP_STALL, times=3, seconds=0, command="AUTHENTICATE")
+        exchange.advance_clock(3601)  # our own clock does not know that the token has expired
+        deliver(exchange, "after the expiry")
+        handled.wait_for(4)
+    assert "Session invalidated - AccessTokenExpired" in caplog.text
+    assert refused.hits == 2  # with the old token, and with the one that replaced it
+    assert unread(inbox) == []
+
+
+@pytest.mark.parametrize("command", ["AUTHENTICATE", "UID SEARCH", "UID FETCH", "IDLE"])
+def test_throttling_is_waited_for(
+    exchange: ReadyExchange, inbox: InboxConfig, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    throttled = exchange.inject(Fault.IMAP_THROTTLED, seconds=0.125, command=command)
+    handled = Handled()
+    with listening(inbox, handled):
+        handled.wait_for(3)
+        throttled.wait_for_hits()
+        deliver(exchange, "afterwards")
+        handled.wait_for(4)
+    assert caplog.text.count("Next try in 0.1 s") == 1
+    assert len(exchange.logins) in (1, 2)
+
+
+def test_it_stops_while_it_waits_for_its_next_try(
+    exchange: ReadyExchange, inbox: InboxConfig
+) -> None:
+    throttled = exchange.inject(Fault.IMAP_THROTTLED, seconds=3600, command="SELECT")
+    with listening(inbox, Handled()):
+        throttled.wait_for_hits()
+    assert len(exchange.logins) == 1
+
+
+# ---- everything ------------------------------------------------------------------------------
+
+IN_SESSION = [
+    (fault, command)
+    for command in ("UID SEARCH", "UID FETCH", "UID STORE", "IDLE")
+    for fault in (
+        Fault.IMAP_RESET,
+        Fault.IMAP_THROTTLED,
+        Fault.IMAP_SESSION_INVALIDATED,
+        Fault.IMAP_CONNECTION_CLOSED,
+    )
+]
+LOGGING_IN = [
+    (Fault.IMAP_BYE_GREETING, None),
+    (Fault.IMAP_AUTHENTICATE_FAILED, None),
+    (Fault.IMAP_CHALLENGE, None),
+    (Fault.IMAP_NO_XOAUTH2, None),
+    (Fault.IMAP_NO_SASL_IR, None),
+    (Fault.IMAP_RESET, "AUTHENTICATE"),
+    (Fault.IMAP_THROTTLED, "AUTHENTICATE"),
+    (Fault.IMAP_CONNECTION_CLOSED, "SELECT"),
+]
+FETCHING_A_TOKEN = [
+    (Fault.TOKEN_HTML, None),
+    (Fault.TOKEN_TRUNCATED_JSON, None),
+    (Fault.TOKEN_REDIRECT, None),
+    (Fault.TOKEN_EXPIRED_CERTIFICATE, None),
+    (Fault.TOKEN_FOREIGN_CERTIFICATE, None),
+]
+SLOW = [
+    (Fault.IMAP_NO_GREETING, None),
+    (Fault.IMAP_STALL, "UID FETCH"),
+    (Fault.IMAP_LONG_LINE, "UID SEARCH"),
+    (Fault.IMAP_ENDLESS_LINES, "UID STORE"),
+    (Fault.TOKEN_REFUSE, None),
+    (Fault.TOKEN_RESET, None),
+    (Fault.TOKEN_THROTTLED, None),
+    (Fault.TOKEN_UNAVAILABLE, None),
+    (Fault.TOKEN_HUGE_BODY, None),
+]
+FAULTS = 500
+PARTS = 4  # so that several workers share them
+
+
+def token_of(source: TokenSource) -> AccessToken:
+    while True:
+        with contextlib.suppress(TokenError):  # the fault before this one, if we share its fetch
+            return source.get_token()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_message_is_lost_in_five_hundred_faults(
+    exchange: ReadyExchange, inbox: InboxConfig, capsys: pytest.CaptureFixture[str], part: int
+) -> None:
+    kinds = (IN_SESSION + LOGGING_IN + FETCHING_A_TOKEN) * FAULTS
+    plan = (SLOW + kinds[: FAULTS - len(SLOW)])[part::PARTS]
+    takes_seconds = {
+        Fault.IMAP_THROTTLED: 0.002,
+        Fault.IMAP_ENDLESS_LINES: 0.02,
+        Fault.TOKEN_THROTTLED: 0,
+        Fault.TOKEN_UNAVAILABLE: 0,
+    }
+    handled = Handled()
+    source = inbox.token_source()
+    with listening(inbox, handled, timeout=0.5):
+        for number, (fault, command) in enumerate(plan):
+            handled.wait_for(3 + number)
+            token = token_of(source)
+            injection = exchange.inject(fault, seconds=takes_seconds.get(fault), command=command)
+            if fault.name.startswith("TOKEN_"):
+                source.invalidate(token)
+            elif (fault, command) in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
+                exchange.inject(Fault.IMAP_RESET, command="UID SEARCH")
+            deliver(exchange, f"message {number}")
+            injection.wait_for_hits(timeout=LIMIT)
+        counts = handled.wait_for(3 + len(plan))
+    assert counts.total() == len(counts) == 3 + len(plan) == 3 + FAULTS // PARTS
+    assert unread(inbox) == []
+    with capsys.disabled():
+        print(f" [{len(exchange.logins)} logins] ", end="")  # noqa: T201 - measured, not asserted
+
+
+# ---- as a program ----------------------------------------------------------------------------
+
+
+def test_sigterm_ends_the_program_cleanly(exchange: ReadyExchange, tmp_path: Path) -> None:
+    conf = exchange.write_config(tmp_path)
+    second = "second@contoso.example"
+    exchange.add_mailbox(second, messages=1)
+    exchange.add_mailbox_permission(second, exchange.app.enterprise_object_id)
+    (conf / "conf.d/second.properties").write_text(
+        'cmsbs.bounce.listeners = "second"\n'
+        f"cmsbs.bouncelistener.second.mail.imap.user = {second}\n"
+        f"cmsbs.bouncelistener.second.mail.imap.server = {exchange.host}\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, EXAMPLE, conf], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        lines = [program.stdout.readline().strip() for _ in range(4)]
+        program.send_signal(signal.SIGTERM)
+        output, errors = program.communicate(timeout=LIMIT)
+    assert (program.returncode, output, errors) == (0, "", "")
+    assert Counter(line.partition(":")[0] for line in lines) == {"default": 3, "second": 1}
+
+
+# ---- messages that fail ----------------------------------------------------------------------
+
+
+def test_a_message_can_be_given_up(inbox: InboxConfig, caplog: pytest.LogCaptureFixture) -> None:
+    handled = Handled()
+    told: list[tuple[int, int, float]] = []
+
+    def handle(inbox: InboxConfig, message: EmailMessage) -> None:
+        if message["Subject"] == "Sample message 2":
+            raise ZeroDivisionError
+        handled(inbox, message)
+
+    def on_failure(inbox: InboxConfig, error: Exception, pause: float) -> None:
+        assert isinstance(error, MessageNotHandled)
+        assert isinstance(error.__cause__, ZeroDivisionError)
+        told.append((error.uid, error.attempts, pause))
+        if error.attempts == 4:
+            error.give_up()
+            handled(inbox, EmailMessage())
+
+    options = {"pause": 0.01, "longest_pause": 0.05, "on_failure": on_failure}
+    with listening(inbox, handle, **options):
+        handled.wait_for(3)
+    assert told == [(102, 1, 0.01), (102, 2, 0.02), (102, 3, 0.04), (102, 4, 0.05)]
+    assert "message 102 is given up" in caplog.text
+    assert unread(inbox) == []
+
+
+def test_a_message_that_the_server_cannot_give_stops_no_other(
+    trusted_exchange: ReadyExchange, inbox: InboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = MailboxSession.fetch_messages
+    told: list[MessageNotHandled] = []
+
+    async def refuse_the_second(self: Any, selected: Any, sequence_set: Any, *rest: Any) -> Any:
+        if "102" in str(sequence_set):
+            raise NotAllowedError("The message could not be converted")
+        return await fetch(self, selected, sequence_set, *rest)
+
+    monkeypatch.setattr(MailboxSession, "fetch_messages", refuse_the_second)
+    handled = Handled()
+
+    def on_failure(_inbox: InboxConfig, error: Exception, _pause: float) -> None:
+        assert isinstance(error, MessageNotHandled)
+        told.append(error)
+
+    with listening(inbox, handled, on_failure=on_failure):
+        assert handled.wait_for(2) == {"Sample message 1": 1, "Sample message 3": 1}
+    assert {error.uid for error in told} == {102}
+    assert len(trusted_exchange.logins) == 1
+
+
+def test_what_on_failure_raises_stops_nothing(
+    inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = Handled()
+    failures = itertools.count()
+
+    def handle(inbox: InboxConfig, message: EmailMessage) -> None:
+        if next(failures) < 3:
+            raise ZeroDivisionError
+        handled(inbox, message)
+
+    def on_failure(_inbox: InboxConfig, _error: Exception, _pause: float) -> None:
+        raise LookupError
+
+    with listening(inbox, handle, on_failure=on_failure):
+        handled.wait_for(3)
+    assert "on_failure raised" in caplog.text
+
+
+# ---- what a person has to fix ----------------------------------------------------------------
+
+
+def test_what_somebody_has_to_fix_is_told_once_and_survived(
+    exchange: ReadyExchange, inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "exo_imap_oauth")
+    object_id = exchange.app.enterprise_object_id
+    exchange.remove_mailbox_permission(exchange.mailbox, object_id)
+    failed, told = threading.Event(), itertools.count()
+
+    def on_failure(_inbox: InboxConfig, error: Exception, _pause: float) -> None:
+        assert isinstance(error, MailboxNotConnected)
+        if next(told) == 3:
+            failed.set()
+
+    handled = Handled()
+    with listening(inbox, handled, on_failure=on_failure):
+        assert failed.wait(LIMIT)
+        exchange.add_mailbox_permission(exchange.mailbox, object_id, "FullAccess")
+        handled.wait_for(3)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "Add-MailboxPermission -Identity 'inbox@contoso.example'" in warnings[0]
+    assert "still MailboxNotConnected after 2 tries" in caplog.text
+    assert "inbox default works again" in caplog.text
+
+
+def test_a_secret_that_expired_is_replaced_on_disk(
+    exchange: ReadyExchange, inbox: InboxConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "client-secret"
+    file.write_text(exchange.add_client_secret(exchange.app, lifetime=60).value)
+    source = TokenSource(
+        exchange.tenant_id,
+        exchange.app.client_id,
+        file.read_text,
+        token_uri=exchange.token_uri(),
+    )
+    failed = threading.Event()
+
+    def on_failure(_inbox: InboxConfig, error: Exception, _pause: float) -> None:
+        if isinstance(error, TokenRequestRejected):
+            assert error.advice is not None
+            assert error.advice.id == "secret-expired"
+            failed.set()
+
+    handled = Handled()
+    with listening(inbox, handled, token=source, on_failure=on_failure):
+        handled.wait_for(3)
+        exchange.advance_clock(3700)
+        source.invalidate(source.get_token())
+        deliver(exchange, "after the expiry")
+        assert failed.wait(LIMIT)
+        file.write_text(exchange.add_client_secret(exchange.app).value)
+        handled.wait_for(4)
+    assert unread(inbox) == []
+
+
+# ---- crashes ---------------------------------------------------------------------------------
+
+WRITES_DOWN = """
+import os, sys
+from exo_imap_oauth import load_config
+from exo_imap_oauth.listener import listen
+
+out = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+def handle(inbox, message):
+    os.write(out, (message["Subject"] + "\\n").encode())
+
+listen(load_config(sys.argv[1]).values(), handle)
+"""
+KILLS = 20
+BETWEEN_KILLS = 5
+
+
+def test_a_program_that_is_killed_again_and_again_loses_no_message(
+    exchange: ReadyExchange, tmp_path: Path
+) -> None:
+    conf = exchange.write_config(tmp_path)
+    written = tmp_path / "handled"
+    written.touch()
+    sent = [f"Sample message {number}" for number in range(1, 4)]
+
+    def lines() -> list[str]:
+        return written.read_text().splitlines()
+
+    for number in range(KILLS + 1):
+        fresh = [f"message {number}.{place}" for place in range(BETWEEN_KILLS)]
+        program = subprocess.Popen([sys.executable, "-c", WRITES_DOWN, conf, written])
+        try:
+            for subject in fresh:
+                deliver(exchange, subject)
+            sent += fresh
+            is_last = number == KILLS
+            enough = len(sent) if is_last else len(set(lines())) + 1 + number % BETWEEN_KILLS
+            until(lambda wanted=enough: len(set(lines())) >= wanted)  # type: ignore[misc]
+        finally:
+            program.kill()
+            program.wait(LIMIT)
+    counts = Counter(lines())
+    assert set(counts) == set(sent)
+    assert counts.total() <= len(sent) + KILLS  # what was in its hands when it died
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+
+
+# ---- stopping --------------------------------------------------------------------------------
+
+SILENT = [
+    (Fault.TOKEN_STALL, None),
+    (Fault.IMAP_NO_GREETING, None),
+    (Fault.IMAP_STALL, "AUTHENTICATE"),
+    (Fault.IMAP_STALL, "SELECT"),
+    (Fault.IMAP_STALL, "UID SEARCH"),
+    (Fault.IMAP_STALL, "UID FETCH"),
+    (Fault.IMAP_STALL, "UID STORE"),
+    (Fault.IMAP_STALL, "IDLE"),
+]
+
+
+@pytest.mark.parametrize(("fault", "command"), SILENT)
+def test_it_stops_though_a_server_is_silent(
+    exchange: ReadyExchange, inbox: InboxConfig, fault: Fault, command: str | None
+) -> None:
+    silent = exchange.inject(fault, times=None, seconds=10 * LIMIT, command=command)
+    with listening(inbox, Handled(), timeout=10 * LIMIT):
+        silent.wait_for_hits()
+        began = time.monotonic()
+    assert time.monotonic() - began < LIMIT  # a second; a server's timeout would be ten minutes
+
+
+def test_it_stops_in_a_pause(exchange: ReadyExchange, inbox: InboxConfig) -> None:
+    refused = exchange.inject(Fault.IMAP_AUTHENTICATE_FAILED, times=None)
+    with listening(inbox, Handled(), pause=10 * LIMIT, longest_pause=10 * LIMIT):
+        refused.wait_for_hits()
+
+
+def test_a_stopped_listener_does_not_run_again(inbox: InboxConfig) -> None:
+    listener = InboxListener(inbox, Handled())
+    listener.stop()
+    listener.stop()
+    listener.run()
+
+
+def test_a_listener_runs_once_at_a_time(inbox: InboxConfig) -> None:
+    handled = Handled()
+    with listening(inbox, handled) as listener:
+        handled.wait_for(3)
+        with pytest.raises(RuntimeError, match="running already"):
+            listener.run()
+
+
+# ---- many ------------------------------------------------------------------------------------
+
+
+def test_without_an_inbox_there_is_nothing_to_listen_to() -> None:
+    with pytest.raises(ValueError, match="no inbox"):
+        listen([], Handled())
+
+
+def test_signals_reach_the_main_thread_only(inbox: InboxConfig) -> None:
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            listen([inbox], Handled())
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(LIMIT)
+    assert "main thread" in str(errors)
+
+
+def test_a_handler_that_exits_ends_all(inbox: InboxConfig) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
+    def leave(_inbox: InboxConfig, _message: EmailMessage) -> None:
+        raise SystemExit(7)
+
+    other = replace(inbox, user="nobody@contoso.example", name="other")
+    with pytest.raises(SystemExit, match="7"):
+        listen([other, inbox], leave)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"timeout": 0}, ValueError, "timeout"),
+        ({"look_every": -1}, ValueError, "look_every"),
+        ({"pause": 0}, ValueError, "pause"),
+        ({"longest_pause": float("nan")}, ValueError, "longest_pause"),
+        ({"token": 5}, TypeError, "token"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused(
+    inbox: InboxConfig, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        InboxListener(inbox, Handled(), **options)
+
+
+def test_a_handler_must_be_callable(inbox: InboxConfig) -> None:
+    with pytest.raises(TypeError, match="handle must be callable, not str"):
+        InboxListener(inbox, cast("Any", "print"))
