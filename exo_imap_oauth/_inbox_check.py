@@ -194,10 +194,11 @@ def tenant_uri(cloud: Cloud, tenant_id: str) -> str:
     if not isinstance(tenant_id, str) or not tenant_id:
         return ""
     tenant = tenant_id.strip(BLANKS)
-    # What would end the path's first part is no tenant; a hyphen alone is none either.
-    tenant = "-" if re.search(r"[/?#@:\\\s]", tenant) else tenant
+    is_padded = tenant != tenant_id
+    if re.search(r"[/?#@:\\\s]", tenant):
+        tenant = "-"  # it would end the first part of the path; this is no tenant either
     uri = f"{cloud.authority}/{tenant}/oauth2/v2.0/token"
-    return uri if tenant_id == tenant_id.strip(BLANKS) else f" {uri}"
+    return f" {uri}" if is_padded else uri
 
 
 def with_tenant(error: ConfigError) -> ConfigError:

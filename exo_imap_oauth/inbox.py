@@ -193,9 +193,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
         values: dict[str, Any] = {"host": cloud.imap_host, "scope": cloud.scope, **fields}
         del fields  # the same
-        values["token_uri"] = tenant_uri(cloud, tenant_id)
         try:
-            return cls(**values)
+            return cls(token_uri=tenant_uri(cloud, tenant_id), **values)
         except ConfigError as error:
             renamed = with_tenant(error)
         finally:
@@ -304,8 +303,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
                 when the ``with`` statement is entered.
 
         Raises:
-            InsecureConnectionError: :attr:`tls` is ``none``; nothing was sent.
-            ValueError: :attr:`tls` is something else than it may be.
+            ConfigError: No token is given, and the inbox has no credential.
+            ValueError: One of the options cannot work.
         """
         from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
         from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same

@@ -315,3 +315,9 @@ def test_a_cloud_that_is_none_is_a_type_error_without_the_secret() -> None:
     with pytest.raises(TypeError, match="cloud must be a Cloud, not str") as caught:
         InboxConfig.for_tenant(TENANT, cloud="china", user="x", client_secret=SECRET)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # what is tested
     assert SECRET not in everything_in(caught.value)
+
+
+def test_a_tenant_and_an_endpoint_are_too_much() -> None:
+    with pytest.raises(TypeError, match="token_uri") as caught:
+        InboxConfig.for_tenant(TENANT, user="x", token_uri=URI, client_secret=SECRET)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # what is tested
+    assert SECRET not in everything_in(caught.value)

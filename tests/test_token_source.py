@@ -215,10 +215,10 @@ with TokenEndpoint(token()) as endpoint:
     except KeyboardInterrupt:
         endpoint.release.set()
     other.join()
-    print(results, source.get_token().token, len(endpoint.forms))
+    print(*results, source.get_token().token, len(endpoint.forms))
 """
     run = _python(script)
-    assert run.stdout == "['unharmed'] unharmed 1\n", run.stderr
+    assert run.stdout == "unharmed unharmed 1\n", run.stderr
 
 
 def _python(script: str) -> subprocess.CompletedProcess[str]:
