@@ -56,7 +56,8 @@ ENTRA: Final = (
         cause="Entra does not accept the certificate that signed the request for this"
         " application: it was never uploaded, was removed, has expired, or belongs to another.",
         fix=f"Upload the public certificate ({REGISTRATION}Certificates & secrets >"
-        " Certificates) and compare its thumbprint with that of the file in use.",
+        " Certificates) and compare its thumbprint with that of the file in use[,"
+        " {thumbprint}].",
     ),
     Row(
         id="assertion-time", codes="700024", url=_KEY_URL,

@@ -75,7 +75,8 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
         **known: What is known, all optional; other names are ignored.
 
             - ``tenant_id``, ``client_id``, ``enterprise_object_id``, ``mailbox``, ``host``,
-              ``port``, ``token_uri``, ``scope``: fill the texts and commands.
+              ``port``, ``token_uri``, ``scope``, ``thumbprint`` (of a certificate): fill the texts
+              and commands.
             - ``aud``, ``oid``, ``roles``: claims of the token that was refused, the roles
               separated by blanks, empty for none. They tell ``role-missing``,
               ``audience-wrong`` and ``object-id-mismatch`` from ``authenticate-refused``.

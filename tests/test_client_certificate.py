@@ -226,9 +226,7 @@ PFX_MISTAKES = {
     "PEM": (PEM, None, "it is PEM, not PFX. Read it with from_pem()."),
     "certificate": (der_of(CERTIFICATE), None, "it is a certificate alone"),
     "no key": (
-        pkcs12.serialize_java_truststore(
-            [pkcs12.PKCS12Certificate(CERTIFICATE, b"bot")], pkcs12_encryption(PASSPHRASE)
-        ),
+        pfx_of(None, CERTIFICATE, PASSPHRASE),
         PASSPHRASE,
         "no private key in it",
     ),
@@ -486,6 +484,7 @@ def test_a_certificate_that_entra_does_not_know_gets_that_advice_and_no_assertio
             source.get_token(claims="{}")
     assert raised.value.advice is not None
     assert raised.value.advice.id == "certificate-not-registered"
+    assert THUMBPRINT in str(raised.value)  # to compare with the portal's list
     for form in endpoint.forms:
         head, payload, signature = form["client_assertion"].split(".")
         for error in (raised.value, echoed.value):

@@ -115,6 +115,12 @@ def test_the_same_secret_is_not_sent_again_at_once_after_a_refusal(
         assert len(endpoint.forms) == 2
 
 
+def test_a_secret_id_that_a_callable_gives_is_called_one() -> None:
+    with TokenEndpoint(rejected(7000215)) as endpoint:
+        with pytest.raises(TokenRequestRejected, match="the column Secret ID was copied"):
+            endpoint.source(Vault("0b5e1c9a-1d3f-4a67-9c1e-2f6f3c1d7a10")).get_token()
+
+
 def test_a_forced_fetch_sends_even_the_refused_secret() -> None:
     with TokenEndpoint(rejected(), token("forced")) as endpoint:
         source = endpoint.source(Vault(SECRET))

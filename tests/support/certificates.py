@@ -67,7 +67,7 @@ def key_pem(key: Key, form: PrivateFormat = PrivateFormat.PKCS8, passphrase: str
     return key.private_bytes(Encoding.PEM, form, _encryption(passphrase))
 
 
-def pfx_of(key: Key, certificate: x509.Certificate | None, passphrase: str = "") -> bytes:
+def pfx_of(key: Key | None, certificate: x509.Certificate | None, passphrase: str = "") -> bytes:
     """Key and certificate as PFX."""
     return pkcs12.serialize_key_and_certificates(
         b"mail-bot", key, certificate, None, _encryption(passphrase)
