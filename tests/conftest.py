@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.dovecot import find_dovecot
+from support.redis_server import find_redis
 from support.servers import Servers, running_servers
 
 from exo_imap_oauth.testing import ready_exchange
@@ -26,6 +27,18 @@ def dovecot_binary() -> str:
     if path is not None:
         return path
     how = "install it: apt-get install dovecot-core dovecot-imapd"
+    if os.environ.get("CI"):
+        pytest.fail(how)
+    pytest.skip(how)
+
+
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """redis-server's path; without one the test is skipped, in CI it fails."""
+    path = find_redis()
+    if path is not None:
+        return path
+    how = "install it: apt-get install redis-server"
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)
