@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ from exo_imap_oauth.redis_cache import RedisTokenCache
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from exo_imap_oauth.testing import ReadyExchange
@@ -257,14 +258,15 @@ def test_one_holds_the_lock(client: Any, cache: RedisTokenCache) -> None:
 
 
 def test_a_lock_lapses(client: Any, cache: RedisTokenCache) -> None:
+    other = RedisTokenCache(client, key=KEY)
+
+    def is_free() -> bool:
+        with other.lock("key", 30) as theirs:
+            return theirs
+
     with cache.lock("key", 0.05) as ours:
         assert ours
-        give_up_at = time.monotonic() + LIMIT
-        while True:
-            with RedisTokenCache(client, key=KEY).lock("key", 30) as theirs:
-                if theirs:
-                    break
-            assert time.monotonic() < give_up_at
+        until(is_free)
 
 
 # ---- without Redis ---------------------------------------------------------------------------
@@ -335,6 +337,25 @@ def source_of(exchange: ReadyExchange, cache: RedisTokenCache, **options: Any) -
         cache=cache,
         **options,
     )
+
+
+def test_a_host_takes_the_token_that_another_one_fetched_ahead(
+    server: RedisServer, cache: RedisTokenCache, exchange: ReadyExchange
+) -> None:
+    with server.client() as client:
+        here = source_of(exchange, cache)
+        there = source_of(exchange, RedisTokenCache(client, key=KEY))
+        first = here.get_token()
+        assert there.get_token().token == first.token
+        due = replace(first, refresh_on=int(time.time()) - 1)
+        cache.set(here._slot.key, due)
+        for source in (here, there):
+            source._slot.hold(due)
+        exchange.advance_clock(1)  # the next token is another one
+        until(lambda: here.get_token().token != first.token)
+        until(lambda: there.get_token().token != first.token)
+        assert there.get_token().token == here.get_token().token
+    assert len(exchange.token_requests) == 2
 
 
 # ---- a fleet ---------------------------------------------------------------------------------
@@ -506,7 +527,11 @@ def test_a_fleet_goes_on_while_redis_dies_and_comes_back(
 
 
 def until_asked(exchange: ReadyExchange, times: int) -> None:
+    until(lambda: len(exchange.token_requests) >= times)
+
+
+def until(condition: Callable[[], bool]) -> None:
     give_up_at = time.monotonic() + LIMIT
-    while len(exchange.token_requests) < times:
+    while not condition():
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
