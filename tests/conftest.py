@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
+from support.redis_server import find_redis
 from support.servers import Servers, running_servers
 
 from exo_imap_oauth._tokens import slot as slots
@@ -31,6 +32,18 @@ def dovecot_binary() -> str:
     if path is not None:
         return path
     how = "install it: apt-get install dovecot-core dovecot-imapd"
+    if os.environ.get("CI"):
+        pytest.fail(how)
+    pytest.skip(how)
+
+
+@pytest.fixture(scope="session")
+def redis_binary() -> str:
+    """redis-server's path; without one the test is skipped, in CI it fails."""
+    path = find_redis()
+    if path is not None:
+        return path
+    how = "install it: apt-get install redis-server"
     if os.environ.get("CI"):
         pytest.fail(how)
     pytest.skip(how)

@@ -132,7 +132,8 @@ def _cached_or_requested(
 ) -> AccessToken | ExoImapOAuthError:
     give_up_at = time.monotonic() + request.deadline
     while True:
-        with slot.cache.lock(slot.key, request.deadline) as ours:
+        # As long as one exchange may take: who waits outlives the lease of a process that died.
+        with slot.cache.lock(slot.key, request.timeout) as ours:
             if not flight.forced and (token := slot.cached(may_fetch=ours)) is not None:
                 return token
             if ours:

@@ -1,0 +1,299 @@
+"""A token cache in Redis or Valkey: one token request a lifetime for a whole fleet.
+
+Needs the extra ``redis``: ``pip install 'exo-imap-oauth[redis]'``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from typing_extensions import override
+
+from exo_imap_oauth._text import json_object, quotable
+from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.token_cache import TokenCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    import redis
+    from cryptography.fernet import MultiFernet
+
+__all__ = ["RedisTokenCache"]
+
+_logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_VERSION = 1  # of the entries; a change of their form makes those of others absent
+_ANSWER_WITHIN = 1.0  # s; what one question to Redis may cost a login
+_ASK_AGAIN_AFTER = 5.0  # s without Redis, after it could not be asked
+_CLOCK_TOLERANCE = 300.0  # s that the clocks of two hosts may differ
+_DISCARD = """
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0
+"""
+
+
+class RedisTokenCache(TokenCache):
+    """Keeps tokens in Redis, encrypted, each until it expires; thread-safe, and safe across fork.
+
+    Whichever process needs a token first fetches it, under a lock that lapses if the process
+    dies; the others wait for it. Where Redis is slow, full, read-only or gone, tokens are
+    fetched directly, with one warning in the log: no login fails or waits for it, beyond one
+    second for each question, and then Redis is left alone for five seconds.
+
+    Entries hold no clock of a host: they live as long in Redis as their token, so that hosts
+    whose clocks differ by some minutes can share them. An entry that was tampered with, that
+    another key encrypted, or that another version of this library wrote counts as absent.
+
+    Args:
+        client: From redis-py, for example
+            ``redis.Redis.from_url("rediss://:password@host:6380/0")``; TLS keeps its password
+            and the entries' times private. Not the asynchronous one.
+        key: A Fernet key, as ``cryptography.fernet.Fernet.generate_key()`` makes them, or several
+            for rotation: the first encrypts, all decrypt. A token opens a mailbox: without the
+            key, whoever reads Redis finds nothing of use.
+        namespace: What the names of all keys in Redis begin with.
+        allow_plaintext: Whether to store tokens as they are, with ``key=None``. Then whoever
+            reads Redis can read the mailboxes.
+
+    Raises:
+        ImportError: The extra ``redis`` is not installed.
+        TypeError: ``client`` is asynchronous or no client.
+        ValueError: There is no key, or one of them is not a Fernet key.
+
+    Example:
+        >>> cache = RedisTokenCache(redis.Redis(), key=key)  # doctest: +SKIP
+        >>> source = inbox.token_source(cache=cache)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        key: bytes | Sequence[bytes] | None,
+        namespace: str = "exo-imap-oauth",
+        allow_plaintext: bool = False,
+    ) -> None:
+        _check_client(client)
+        self._fernet = _fernet(key, allow_plaintext=allow_plaintext)
+        del key  # tracebacks hold frames
+        if not namespace or not namespace.isprintable():
+            raise ValueError(f"namespace must be a printable text, not {namespace!r}")
+        self._client: Any = client  # its types fit neither pipelines nor all of its versions
+        self._prefix = f"{namespace}:{_VERSION}"
+        self._question: threading.Thread | None = None  # that Redis has not answered in time
+        self._ask_again_at = 0.0  # time.monotonic()
+        self._has_warned = False  # of an entry
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._prefix!r})"
+
+    @override
+    def __reduce__(self) -> str:
+        raise TypeError("a RedisTokenCache is not pickled, it holds a key; build one per process")
+
+    @override
+    def get(self, key: str) -> AccessToken | None:
+        name = self._name("token", key)
+
+        def ask() -> list[Any]:
+            with self._client.pipeline(transaction=True) as both:
+                answers: list[Any] = both.get(name).pttl(name).execute()
+            return answers
+
+        entry, milliseconds = self._asked(ask) or (None, 0)
+        if entry is None:
+            return None
+        token = self._opened(key, _octets(entry), milliseconds / 1000)
+        if token is None and not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "an entry in Redis was not written by this version of exo_imap_oauth with one of"
+                " the keys at hand, or was tampered with; it counts as absent"
+            )
+        return token
+
+    @override
+    def set(self, key: str, token: AccessToken) -> None:
+        lives_for = int((token.expires_on - time.time()) * 1000)
+        if lives_for <= 0:
+            return
+        name, entry = self._name("token", key), self._sealed(key, token)
+        self._asked(lambda: self._client.set(name, entry, px=lives_for))
+
+    @override
+    def discard(self, key: str, token: AccessToken) -> None:
+        name = self._name("token", key)
+
+        def ask() -> None:
+            entry = self._client.get(name)
+            kept = None if entry is None else self._opened(key, _octets(entry), 1.0)
+            if kept is not None and kept.token == token.token:
+                self._client.eval(_DISCARD, 1, name, entry)
+
+        self._asked(ask)
+
+    @override
+    @contextlib.contextmanager
+    def lock(self, key: str, lease: float) -> Generator[bool]:
+        lock = self._client.lock(self._name("lock", key), timeout=lease, thread_local=False)
+        is_ours = self._asked(lambda: bool(lock.acquire(blocking=False)))
+        try:
+            yield is_ours is not False  # without Redis, everybody fetches for himself
+        finally:
+            if is_ours:
+                self._asked(lambda: _release(lock))
+
+    # ---- entries -----------------------------------------------------------------------------
+
+    def _name(self, kind: str, key: str) -> str:
+        return f"{self._prefix}:{kind}:{key}"
+
+    def _sealed(self, key: str, token: AccessToken) -> bytes:
+        entry = {
+            "version": _VERSION,
+            "key": key,  # an entry that was moved to another name is not taken for it
+            "token": token.token,
+            "obtained_on": token.obtained_on,
+            "refresh_on": token.refresh_on,
+            "expires_on": token.expires_on,
+        }
+        text = json.dumps(entry).encode()
+        return text if self._fernet is None else self._fernet.encrypt(text)
+
+    def _opened(self, key: str, entry: bytes, lives_for: float) -> AccessToken | None:
+        """The token of an entry, its times by the clock of this host; None if it is not ours."""
+        values = json_object(self._decrypted(entry) or b"") or {}
+        if values.get("version") != _VERSION or values.get("key") != key:
+            return None
+        text, times = values.get("token"), [values.get(name) for name in _TIMES]
+        if not isinstance(text, str) or not all(isinstance(at, (int, float)) for at in times):
+            return None
+        obtained_on, refresh_on, expires_on = cast("list[float]", times)
+        expires_here = time.time() + lives_for
+        if lives_for <= 0 or expires_here > expires_on + _CLOCK_TOLERANCE:
+            return None  # somebody made it live longer than its token
+        ahead = expires_here - expires_on
+        return AccessToken(
+            token=text,
+            expires_on=int(expires_here),
+            refresh_on=int(refresh_on + ahead),
+            obtained_on=obtained_on + ahead,
+        )
+
+    def _decrypted(self, entry: bytes) -> bytes | None:
+        if self._fernet is None:
+            return entry
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 - of the extra
+
+        try:
+            return self._fernet.decrypt(entry)
+        except InvalidToken:
+            return None
+
+    # ---- Redis -------------------------------------------------------------------------------
+
+    def _asked(self, ask: Callable[[], _T]) -> _T | None:
+        """What Redis answers; None if it does not, and for a while after that.
+
+        It is asked in a thread: a client without a ``socket_timeout`` waits for ever.
+        """
+        unanswered = self._question
+        if time.monotonic() < self._ask_again_at or (unanswered and unanswered.is_alive()):
+            return None
+        answer: Future[_T] = Future()
+        question = threading.Thread(
+            target=_answer, args=(ask, answer), name="exo_imap_oauth-redis", daemon=True
+        )
+        try:
+            question.start()
+            result = answer.result(_ANSWER_WITHIN)
+        except TimeoutError:
+            self._question = question
+            self._go_without(f"no answer within {_ANSWER_WITHIN:g} s")
+        except Exception as error:  # noqa: BLE001 - of redis-py, or no thread can start
+            self._go_without(f"{type(error).__name__}: {error}")
+        else:
+            if self._ask_again_at:
+                self._ask_again_at = 0.0
+                _logger.info("Redis answers again")
+            return result
+        return None
+
+    def _go_without(self, why: str) -> None:
+        if not self._ask_again_at:  # one warning an outage
+            _logger.warning(
+                "Redis cannot be used, so tokens are fetched directly meanwhile: %s", quotable(why)
+            )
+        self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
+
+
+_TIMES = ("obtained_on", "refresh_on", "expires_on")
+
+
+def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:
+    try:
+        answer.set_result(ask())
+    except BaseException as error:  # noqa: BLE001 - result() raises it
+        answer.set_exception(error)
+
+
+def _release(lock: Any) -> None:  # noqa: ANN401 - redis-py's, of any client
+    from redis.exceptions import LockError  # noqa: PLC0415 - of the extra
+
+    with contextlib.suppress(LockError):  # it lapsed
+        lock.release()
+
+
+def _octets(entry: bytes | str) -> bytes:
+    """An entry's bytes, from a client with ``decode_responses`` too."""
+    return entry.encode() if isinstance(entry, str) else entry
+
+
+def _check_client(client: object) -> None:
+    if not all(callable(getattr(client, name, None)) for name in ("get", "set", "lock", "eval")):
+        raise TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
+    if ".asyncio" in type(client).__module__:
+        raise TypeError("client must be a redis.Redis, not the one of redis.asyncio")
+
+
+def _fernet(key: bytes | Sequence[bytes] | None, *, allow_plaintext: bool) -> MultiFernet | None:
+    """What encrypts and decrypts, or None for plain text.
+
+    Raises:
+        ImportError: There is no cryptography.
+        ValueError: A key is missing or is not one.
+    """
+    if key is None:
+        if allow_plaintext:
+            return None
+        raise ValueError(
+            "tokens in Redis are encrypted: pass key=Fernet.generate_key() of"
+            " cryptography.fernet, the same in all processes, or key=None and allow_plaintext=True"
+        )
+    try:
+        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - of the extra
+    except ImportError:
+        raise ImportError(
+            "a RedisTokenCache needs cryptography: pip install 'exo-imap-oauth[redis]'"
+        ) from None
+    try:
+        keys = [key] if isinstance(key, (bytes, str)) else key
+        fernets = [Fernet(each) for each in keys]
+    except (TypeError, ValueError):
+        fernets = []
+    del key  # tracebacks hold frames
+    keys = ()
+    if not fernets:
+        raise ValueError(
+            "key must be one or several keys of Fernet.generate_key(): 32 bytes in base64"
+        )
+    return MultiFernet(fernets)

@@ -1,0 +1,81 @@
+"""The token cache in SQLite of docs/how-to/many-workers.md, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exo_imap_oauth import AccessToken, TokenSource
+
+if TYPE_CHECKING:
+    from exo_imap_oauth.testing import ReadyExchange
+
+PAGE = Path(__file__).parents[1] / "docs/how-to/many-workers.md"
+
+
+@pytest.fixture(name="cache")
+def _cache(tmp_path: Path) -> Any:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(blocks[-1], names)
+    return names["SqliteTokenCache"](tmp_path / "tokens")
+
+
+def token(text: str, lives_for: float = 60.0) -> AccessToken:
+    now = time.time()
+    return AccessToken(
+        token=text, expires_on=int(now + lives_for), refresh_on=int(now), obtained_on=now
+    )
+
+
+def test_it_keeps_tokens_until_they_expire(cache: Any) -> None:
+    assert cache.get("key") is None
+    cache.set("key", token("a.token"))
+    assert cache.get("key").token == "a.token"
+    cache.set("key", token("expired", lives_for=-5))
+    assert cache.get("key") is None
+
+
+def test_it_discards_only_the_same_token(cache: Any) -> None:
+    cache.set("key", token("newer"))
+    cache.discard("key", token("older"))
+    assert cache.get("key") is not None
+    cache.discard("key", token("newer"))
+    assert cache.get("key") is None
+
+
+def test_one_at_a_time_holds_its_lock_and_no_longer_than_its_lease(cache: Any) -> None:
+    with cache.lock("key", 60) as ours, cache.lock("key", 60) as theirs:
+        assert (ours, theirs) == (True, False)
+    with cache.lock("key", -1) as ours, cache.lock("key", 60) as theirs:
+        assert (ours, theirs) == (True, True)
+
+
+def test_token_sources_of_several_caches_share_one_request(
+    cache: Any, exchange: ReadyExchange
+) -> None:
+    caches = [cache, *(type(cache)(cache._path) for _ in range(7))]
+    tokens: set[str] = set()
+
+    def ask(each: Any) -> None:
+        source = TokenSource(
+            exchange.tenant_id,
+            exchange.app.client_id,
+            exchange.secret.value,
+            token_uri=exchange.token_uri(),
+            ssl_context=exchange.ssl_context,
+            cache=each,
+        )
+        tokens.add(source.get_token().token)
+
+    threads = [threading.Thread(target=ask, args=(each,)) for each in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(tokens) == len(exchange.token_requests) == 1
