@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exo_imap_oauth import InboxConfig
 from exo_imap_oauth._cmsbs.keys import KEYS
-from exo_imap_oauth._inbox_env import FILES, VARIABLES
+from exo_imap_oauth._inbox.environment import FILES, VARIABLES
 
 PAGE = Path(__file__).parent / "how-to" / "without-universal-messenger.md"
 BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"

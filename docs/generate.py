@@ -14,8 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._advice_entra import ENTRA
 from exo_imap_oauth._advice_table import TABLE
+from exo_imap_oauth._advice_table.entra import ENTRA
 from exo_imap_oauth._cmsbs.keys import KEYS, documented
 from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
 from exo_imap_oauth.advice import explain

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 from exo_imap_oauth import _token_checks as _checks
-from exo_imap_oauth._foreign_credential import issued_by, require_get_token
+from exo_imap_oauth._credentials.foreign import issued_by, require_get_token
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from typing_extensions import override
 
-from exo_imap_oauth._callables import fingerprint_of, problem_of_callable, returned_by
-from exo_imap_oauth._certificate import load, validity_problem
+from exo_imap_oauth._credentials.callables import fingerprint_of, problem_of_callable, returned_by
+from exo_imap_oauth._credentials.certificate import load, validity_problem
 from exo_imap_oauth._text import is_guid
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import TokenError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    from exo_imap_oauth._certificate import KeyPair
+    from exo_imap_oauth._credentials.certificate import KeyPair
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 _LONGEST_JWT = 65_536  # characters; Kubernetes' have about 1,000

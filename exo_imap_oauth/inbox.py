@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from exo_imap_oauth._inbox_check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
+from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
 from exo_imap_oauth._inbox_rules import BELONGS, check_tls
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
@@ -219,7 +219,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         Raises:
             ConfigError: It can never work; each problem has the name of its variable.
         """
-        from exo_imap_oauth._inbox_env import read_environment  # noqa: PLC0415 - loaded on use
+        from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
 
         found = read_environment(prefix, os.environ if environ is None else environ)
         del environ  # tracebacks hold frames

@@ -11,7 +11,7 @@ import pytest
 from support.leaks import everything_in
 
 from exo_imap_oauth import Cloud, InboxConfig
-from exo_imap_oauth._inbox_env import FILES, OTHERS, VARIABLES
+from exo_imap_oauth._inbox.environment import FILES, OTHERS, VARIABLES
 from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:

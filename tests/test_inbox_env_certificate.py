@@ -25,7 +25,7 @@ from exo_imap_oauth.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest.importorskip("exo_imap_oauth._certificate")
+pytest.importorskip("exo_imap_oauth._credentials.certificate")
 
 PASSWORD = "passphrase-Abc8Q-0123456789"
 

@@ -93,7 +93,7 @@ def test_names_have_a_namespace_and_a_version(client: Any) -> None:
     assert client.keys("*") == [b"mail:1:token:key"]
 
 
-@pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.parametrize("key", [KEY, None], ids=["encrypted", "plain"])
 def test_only_the_same_token_is_discarded(client: Any, key: bytes | None) -> None:
     cache = RedisTokenCache(client, key=key, allow_plaintext=key is None)
     cache.set("key", token("newer.token"))

@@ -14,7 +14,7 @@ from support.leaks import everything_in
 from support.token_endpoint import CLIENT, SECRET, TokenEndpoint, http, rejected, token
 
 from exo_imap_oauth import InboxConfig, load_config
-from exo_imap_oauth._secret_file import SecretFile
+from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth.errors import ConfigError, TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:

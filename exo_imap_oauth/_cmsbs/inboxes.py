@@ -17,7 +17,7 @@ from exo_imap_oauth._inbox_rules import BLANKS, MAX_VALUE, PLACEHOLDER, is_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exo_imap_oauth._secret_file import SecretFile
+    from exo_imap_oauth._credentials.secret_file import SecretFile
     from exo_imap_oauth.errors import ConfigProblem
 
 _SECRET = "oauth2.clientSecret"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from exo_imap_oauth import _files as files
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
+from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox_rules import MAX_VALUE
-from exo_imap_oauth._secret_file import SecretFile
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.properties import read_entries
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth import _files as files
-from exo_imap_oauth._inbox_check import CREDENTIALS, InboxCheck, tenant_uri
+from exo_imap_oauth._credentials.secret_file import SecretFile
+from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri
 from exo_imap_oauth._inbox_rules import BELONGS, BLANKS, REQUIRED, TENANT_BELONGS
-from exo_imap_oauth._secret_file import SecretFile
 from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.clouds import Cloud
 

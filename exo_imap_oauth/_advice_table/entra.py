@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exo_imap_oauth._advice_row import (
+from exo_imap_oauth._advice_table.row import (
     CODES_URL,
     ENTERPRISE_APP,
     ENTRA_DOCS,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from exo_imap_oauth._advice_entra import ENTRA
-from exo_imap_oauth._advice_row import (
+from exo_imap_oauth._advice_table.entra import ENTRA
+from exo_imap_oauth._advice_table.row import (
     CODES_URL,
     ENTERPRISE_APP,
     FLOW_URL,

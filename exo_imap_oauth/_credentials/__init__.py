@@ -1,0 +1,1 @@
+"""Behind ``credentials``: certificates, secrets in files, functions, credentials of others."""

@@ -1,0 +1,1 @@
+"""Behind ``inbox``: its fields held against the rules, and read from the environment."""
