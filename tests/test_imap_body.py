@@ -129,6 +129,22 @@ def test_the_body_can_catch_what_exchange_says_as_its_type(
         assert raised.value.retry_after == 7
 
 
+def test_who_reads_without_a_command_gets_the_same_errors() -> None:
+    idle = Step("IDLE IDLE", "+ idling\n* BYE Connection closed. 14")
+    with ScriptedImap([*OPENING, idle], tls=True) as server:
+        with pytest.raises(ConnectionFailed, match=r"reading .* EOF"), opened(server) as imap:
+            imap.send(b"IDLE IDLE\r\n")
+            assert imap.readline() == b"+ idling\r\n"
+            assert imap.readline().startswith(b"* BYE")
+            with pytest.raises(ConnectionFailed):
+                imap.readline()
+            imap.noop()
+    with ScriptedImap([*OPENING, CLIENT_CLOSES], tls=True) as server:
+        with pytest.raises(ConnectionFailed, match="did not answer"), opened(server) as imap:
+            imap.sock.settimeout(0.2)
+            imap.readline()
+
+
 def test_a_command_after_the_end_says_what_ended_it() -> None:
     script = [*OPENING, Step("{tag} NOOP", "* BYE Session invalidated - AccessTokenExpired")]
     with ScriptedImap(script, tls=True) as server:
