@@ -88,7 +88,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     A secret is found as it is, in the escapes of URLs, HTML and JSON, and in base64. Where only
     a part is echoed, that part is hidden too, from 16 characters on.
     """
-    text = text[:_MAX_READ]
+    text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
     forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
     if not _ESCAPE.search(text) and not any(_may_share(text, form) for form in forms):
         return text  # as most do; a closer look takes milliseconds

@@ -166,6 +166,7 @@ class TokenSource:
                 asking again.
             TokenEndpointUnavailable: No usable answer before the deadline.
             TokenError: The client secret or the cache raised something.
+            InsecureConnectionError: The TLS context no longer verifies.
             ValueError: Another scope than this source's.
         """
         token, fresh_until, now = self._slot.held

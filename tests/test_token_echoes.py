@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth import AccessToken
 
-SECRET = "aB3~sentinel.of-a+client/secret=&'8Q"
+SECRET = "aB3~SentinelOf.A+Client/Secret=&'8Q"
 
 
 def raw(text: str) -> bytes:
@@ -34,6 +34,10 @@ def refusal(**fields: Any) -> bytes:
 ECHOES: dict[str, Callable[[str], bytes]] = {
     "body of a 400": lambda echo: http(400, f"you sent {echo}", json_body=False),
     "body of a 500": lambda echo: http(500, f"you sent {echo}", json_body=False),
+    "body in UTF-16": lambda echo: (
+        b"HTTP/1.1 400 no\r\nContent-Type: text/plain; charset=utf-16\r\n\r\n"
+        + f"you sent {echo}".encode("utf-16")
+    ),
     "body without blanks": lambda echo: http(400, f"x{echo}x", json_body=False),
     "error": lambda echo: refusal(error=echo),
     "error that is an object": lambda echo: refusal(error={"code": echo}),
@@ -104,7 +108,7 @@ def test_what_the_tests_would_hear_is_heard() -> None:
     for encoding, encode in ENCODINGS.items():
         assert shows(f"you sent {encode(SECRET)} and more", SECRET), encoding
         assert shows(f"you sent {encode(SECRET[3:30])}", SECRET), encoding
-    assert not shows("you sent (hidden), aB3~sentinel.", SECRET)
+    assert not shows("you sent (hidden), aB3~Sentinel", SECRET)
     with Overheard() as overheard:
         secret = SECRET
         overheard.error(ValueError(secret))
@@ -165,8 +169,8 @@ JWT = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwczovL291dGxvb2sifQ.c
         (json.dumps({"error_description": TOKEN, "error": TOKEN}), "an error"),
         (json.dumps({"access_token": f"{TOKEN} "}), "an access_token that no login can send"),
         (json.dumps({"access_token": [TOKEN]}), "an access_token that no login can send"),
-        (json.dumps({"access_token": TOKEN}), "no token_type"),
-        (json.dumps({"access_token": TOKEN, "token_type": TOKEN}), "a token_type that is not"),
+        (json.dumps({"access_token": TOKEN}), "no token_type that is Bearer"),
+        (json.dumps({"access_token": TOKEN, "token_type": TOKEN}), "no token_type that is Bearer"),
         (json.dumps({"access_token": TOKEN, "token_type": "Bearer"}), "no expires_in"),
         (
             json.dumps({"access_token": TOKEN, "token_type": "Bearer", "expires_in": TOKEN}),
@@ -227,7 +231,7 @@ def test_a_path_without_a_token_endpoint_is_named_as_the_mistake(status: int, bo
 # ---- callers' own functions ------------------------------------------------------------------
 
 
-class Unspeakable(Exception):  # noqa: N818 - it is its name that is looked for
+class Unspeakable(Exception):
     def __str__(self) -> str:
         raise ValueError(JWT)
 
@@ -284,8 +288,28 @@ def test_an_error_of_the_cache_is_told_without_the_token_that_is_held() -> None:
         source._slot.hold(replace(source.get_token(), refresh_on=0, expires_on=0))
         with pytest.raises(TokenError) as raised:
             source.get_token()
-    assert "the token cache failed: RuntimeError: cannot read (hidden)" in str(raised.value)
+    assert "getting a token failed: RuntimeError: cannot read (hidden)" in str(raised.value)
     assert not shows(everything_in(raised.value), TOKEN)
+
+
+def test_ctrl_c_in_a_caller_who_fetches_shows_no_frame_with_the_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with TokenEndpoint(token()) as endpoint:
+        source = endpoint.source(SECRET)
+        monkeypatch.setattr("threading.Thread.start", no_thread)
+        monkeypatch.setattr(token_endpoint, "exchange", pressed)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            source.get_token()
+        monkeypatch.undo()
+        assert not shows(everything_in(raised.value), SECRET)
+        assert source.get_token().token == "a.token"
 
 
 @pytest.mark.usefixtures("one_try")
@@ -296,16 +320,13 @@ def test_an_error_that_the_caller_is_handling_is_not_taken_for_the_cause(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("threading.Thread.start", no_thread)  # so the caller fetches
-    with pytest.raises(TokenEndpointUnavailable) as raised:
-        try:
-            raise LookupError("mine")
-        except LookupError:
-            token_source_to_nowhere().get_token()
-    assert "ConnectionRefusedError" in str(raised.value)
-    assert "mine" not in str(raised.value)
-
-
-def token_source_to_nowhere() -> Any:
     endpoint = TokenEndpoint(token())
     endpoint._listener.close()
-    return endpoint.source(timeout=5)
+    source = endpoint.source(timeout=5)
+    with pytest.raises(TokenEndpointUnavailable) as raised:
+        try:
+            int("mine")
+        except ValueError:
+            source.get_token()
+    assert "ConnectionRefusedError" in str(raised.value)
+    assert "mine" not in str(raised.value)

@@ -6,18 +6,18 @@ import http.client
 import socket
 import ssl
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import HOST, server_context
 from support.overheard import Overheard, shows
-from support.token_endpoint import SECRET, TENANT, TokenEndpoint, http as answer_of, token
+from support.token_endpoint import SECRET, TENANT, TokenEndpoint, token
+from support.token_endpoint import http as answer_of
 
 from exo_imap_oauth._tokens import endpoint as token_endpoint
 from exo_imap_oauth._tokens import https
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
-from exo_imap_oauth.errors import InsecureConnectionError, TokenEndpointUnavailable, TokenError
+from exo_imap_oauth.errors import InsecureConnectionError, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import socket
 import ssl
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +22,7 @@ from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 PASSWORD = "pA55-word/of@the#proxy"
 LIMIT = 60.0  # s, for what must end soon, however busy the machine
@@ -44,7 +44,7 @@ def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def serving(talk: Callable[[socket.socket], None]) -> Iterator[int]:
+def serving(talk: Callable[[socket.socket], None]) -> Generator[int]:
     """A server on loopback whose every connection is handed to ``talk``; gives its port."""
     listener = socket.create_server((HOST, 0))
     threads: list[threading.Thread] = []
@@ -118,11 +118,10 @@ def silence(connection: socket.socket) -> None:
 
 
 def open_sockets() -> int:
-    folder = "/proc/self/fd"
     count = 0
-    for name in os.listdir(folder):
-        with contextlib.suppress(OSError):
-            count += os.readlink(f"{folder}/{name}").startswith("socket:")
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one of the folder itself
+            count += str(link.readlink()).startswith("socket:")
     return count
 
 
@@ -331,7 +330,7 @@ def test_a_proxy_that_cannot_work_says_how_one_looks_and_is_not_tried_again(
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with TokenEndpoint(token()) as endpoint, pytest.raises(TokenEndpointUnavailable) as raised:
         endpoint.source().get_token()
-    assert "the proxy that the environment names is no URL like http://" in str(raised.value)
+    assert "must be a URL like http://proxy.example:8080" in str(raised.value)
     assert not raised.value.retryable
     assert endpoint.forms == []
 

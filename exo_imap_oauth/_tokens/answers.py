@@ -119,10 +119,10 @@ def _problem_of(reply: Reply, answer: dict[str, Any] | None) -> str:
         return "an access_token that no login can send"
     token_type = answer.get("token_type")
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        return "a token_type that is not Bearer" if token_type else "no token_type"
+        return "no token_type that is Bearer"
     if not _seconds(answer.get("expires_in")):
         return "no expires_in that is a number of seconds"
-    return "" if reply.status == _OK else "not the status of a token"
+    return "" if reply.status == _OK else "a token, but with another status than 200"
 
 
 def _rejection(request: TokenRequest, reply: Reply, answer: dict[str, Any]) -> Outcome:
@@ -178,7 +178,7 @@ def _what_it_says(reply: Reply, answer: dict[str, Any] | None) -> str:
     else:
         said = "" if "access_token" in reply.text else reply.quoted(reply.text)
     if location := reply.headers.get("Location"):
-        where = reply.quoted(_host_in(location))
+        where = _host_in(reply.quoted(location))  # hidden first: a host comes in small letters
         said = f"a redirect to {where}, which is not followed. {said}"
     return said
 

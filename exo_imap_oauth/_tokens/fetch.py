@@ -30,7 +30,7 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
     Raises:
         TokenError: There is none; for each caller a copy of its own.
-        InsecureConnectionError: The TLS context does not verify any more.
+        InsecureConnectionError: The TLS context no longer verifies.
     """
     token, flight, starts_flight = slot.ask(request.deadline, forced=forced)
     if starts_flight:
@@ -118,7 +118,9 @@ def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
     try:
         outcome = _cached_or_requested(slot, request, flight)
     except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
-        outcome = _cache_failed(error, slot.token)
+        outcome = _failure("getting a token failed", error, slot.token)
+    except BaseException as error:  # noqa: BLE001 - Ctrl-C, where the caller itself fetches
+        raise error.with_traceback(None) from None  # whose frames hold the form
     finally:
         slot.land(flight, outcome)
 
@@ -147,9 +149,9 @@ def _requested(slot: Slot, request: TokenRequest) -> AccessToken | ExoImapOAuthE
         try:
             slot.cache.set(slot.key, result)
         except Exception as error:  # noqa: BLE001 - as above, but this one knows the new token
-            return _cache_failed(error, result)
+            return _failure("the token cache failed", error, result)
     return result
 
 
-def _cache_failed(error: Exception, token: AccessToken) -> TokenError:
-    return TokenError(f"the token cache failed: {described(error, [token.token])}")
+def _failure(what: str, error: Exception, token: AccessToken) -> TokenError:
+    return TokenError(f"{what}: {described(error, [token.token])}")

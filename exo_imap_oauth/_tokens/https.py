@@ -146,7 +146,7 @@ class _Answer(http.client.HTTPResponse):
             # urllib3 would log them as they are, and a server may echo the form in one.
             _logger.debug("the answer has malformed headers, which are left out")
             self.headers.defects.clear()
-            self.headers.set_payload(None)
+            self.headers.set_payload("")
         del self.headers["Set-Cookie"]  # an odd one makes the cookie jar warn
 
 
@@ -255,8 +255,10 @@ class _Adapter(HTTPAdapter):
             pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
         except ValueError:  # its text may quote the proxy's password
             if select_proxy(str(request.url), proxies):
-                what = "the proxy that the environment names is no URL like http://proxy.example:80"
-                raise InvalidProxyURL(what) from None
+                raise InvalidProxyURL(
+                    "the proxy of the environment (HTTPS_PROXY, ALL_PROXY) must be a URL like"
+                    " http://proxy.example:8080"
+                ) from None
             raise InvalidURL("the token URI is malformed") from None
         pool.ConnectionCls = self._connection
         return pool

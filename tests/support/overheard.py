@@ -90,22 +90,24 @@ class Overheard(logging.Handler):
 
 
 def shows(text: str, secret: str) -> bool:
-    """Whether a text holds a secret, or 16 characters of it in a row, in any encoding.
+    """Whether a text holds a secret, or 16 characters of it in a row, in any encoding or case.
 
     It decodes the text, where the library encodes the secret: one does not prove the other.
     """
+    secret = secret.lower()
     parts = [secret[at : at + 16] for at in range(max(1, len(secret) - 15))]
-    return any(part in reading for reading in _readings(text) for part in parts)
+    return any(part in reading for reading in map(str.lower, _readings(text)) for part in parts)
 
 
 def _readings(text: str) -> list[str]:
-    readings = [text, unquote_plus(text), html.unescape(text)]
+    readings = [text, unquote_plus(text), html.unescape(text), text.replace("(hidden)", "")]
     readings.append(re.sub(r"\\u([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), text))
     readings.append(re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), text))
     readings += [re.sub(r"\\(.)", r"\1", reading) for reading in list(readings)]
+    readings += [reading.replace("\0", "") for reading in list(readings)]
     for run in re.findall(r"[A-Za-z0-9+/_\-]{20,}", text):
-        run = run.replace("-", "+").replace("_", "/")
+        standard = run.replace("-", "+").replace("_", "/")
         for start in range(4):
-            whole = run[start : start + (len(run) - start) // 4 * 4]
+            whole = standard[start : start + (len(run) - start) // 4 * 4]
             readings.append(base64.b64decode(whole).decode("latin-1"))
     return readings

@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from exo_imap_oauth import TokenSource
+from exo_imap_oauth.token_cache import MemoryTokenCache
 from support import HOST, client_context, server_context
 
 TENANT = "0b0e7b5d-57d2-4a9f-9f0d-5a1f3f6f2c11"
@@ -62,6 +63,7 @@ class TokenEndpoint:
         self._context = context or server_context()
         self._listener = socket.create_server((HOST, 0))
         self._threads: list[threading.Thread] = []
+        self._cache = MemoryTokenCache()
         self._lock = threading.Lock()
         self.forms: list[dict[str, str]] = []
         self.headers: list[str] = []
@@ -84,7 +86,13 @@ class TokenEndpoint:
 
     def source(self, client_secret: Any = SECRET, **options: Any) -> TokenSource:
         """A source that asks here."""
-        options = {"token_uri": self.url, "ssl_context": self.ssl_context, **options}
+        # A cache of its own: another endpoint may get the same port later.
+        own: dict[str, Any] = {
+            "token_uri": self.url,
+            "ssl_context": self.ssl_context,
+            "cache": self._cache,
+        }
+        options = own | options
         return TokenSource(TENANT, CLIENT, client_secret, **options)
 
     def then(self, *answers: Answer) -> None:

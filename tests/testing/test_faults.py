@@ -84,7 +84,12 @@ def advice_of(error: ExoImapOAuthError) -> str | None:
         (Fault.TOKEN_SLOW, "localhost", "token-endpoint-unreachable", 200),
         (Fault.TOKEN_THROTTLED, "HTTP 429", "throttled", 429),
         (Fault.TOKEN_UNAVAILABLE, "HTTP 503", "entra-unavailable", 503),
-        (Fault.TOKEN_HTML, "HTTP 200, <!DOCTYPE html>", "token-endpoint-unreachable", 200),
+        (
+            Fault.TOKEN_HTML,
+            "HTTP 200, not a JSON object (Content-Type: text/html",
+            "token-endpoint-unreachable",
+            200,
+        ),
         (
             Fault.TOKEN_TRUNCATED_JSON,
             "an answer that is not a token",
