@@ -39,38 +39,50 @@ class Issued:
 
     Attributes:
         claims: Its claims; empty if it is opaque.
-        telling: Those of them that tell why Exchange refuses a token: aud, roles, oid.
+        telling: What of them :func:`~exo_imap_oauth.advice.advise` may use, as text.
         known: What fills the advice.
         object_id: The object ID that was given to compare with, or "".
+        tenant_id: The configured one, to compare with; None where there is none.
+        client_id: The same.
+        token_uri: Where it was asked for; None if that is not known.
+        scope: What was asked for.
     """
 
     claims: Mapping[str, Any]
     telling: Mapping[str, str]
     known: Mapping[str, str]
-    object_id: str
+    object_id: str = ""
+    tenant_id: str | None = None
+    client_id: str | None = None
+    token_uri: str | None = None
+    scope: str | None = None
 
     def refusal(self, *names: str) -> Advice | None:
-        """Why Exchange refuses a token with these of its telling claims."""
-        known = {**self.known, **{name: self.telling[name] for name in names}}
+        """Why Exchange refuses a token with these of its claims, or with those that it has."""
+        names = names or ("aud", "roles", "oid")
+        told = {name: self.telling[name] for name in names if name in self.telling}
+        known = {**self.known, **told}
         if self.object_id:
             known["enterprise_object_id"] = self.object_id
         return advise("NO AUTHENTICATE failed.", stage="authenticate", **known)
 
 
-def tenant(token: Issued, expected: str | None) -> Finding:
+def tenant(token: Issued) -> Finding:
     """Whether the token is of the configured tenant."""
+    expected = token.tenant_id
     if not expected or not is_guid(expected):
-        return Finding("skipped", f"the configuration has no tenant ID, but {expected or 'none'}")
+        instead = f", but {expected}" if expected else ""
+        return Finding("skipped", f"the configuration has no tenant ID{instead}")
     return _compared(token, "tid", expected)
 
 
-def application(token: Issued, expected: str | None) -> Finding:
+def application(token: Issued) -> Finding:
     """Whether the token is of the configured application."""
     name = "azp" if "azp" in token.claims else "appid"
-    if not expected:
+    if not token.client_id:
         claim = one_line(str(token.claims.get(name, "not told")))
         return Finding("skipped", f"no client_id is configured; the token's {name} is {claim}")
-    return _compared(token, name, expected)
+    return _compared(token, name, token.client_id)
 
 
 def same_object(token: Issued) -> Finding:
@@ -79,10 +91,12 @@ def same_object(token: Issued) -> Finding:
     if not token.object_id:
         tells = f"; the token's oid is {one_line(oid)}, and {_COMPARE}" if oid else ""
         return Finding("skipped", f"no enterprise_object_id was given{tells}")
-    status, detail, _ = finding = _compared(token, "oid", token.object_id)
-    if status == "passed":
-        return Finding("passed", f"{detail}, as given; {_COMPARE}")
-    return finding if status == "skipped" else Finding(status, detail, token.refusal("oid"))
+    found = _compared(token, "oid", token.object_id)
+    if found.status == "passed":
+        return found._replace(detail=f"{found.detail}, as given; {_COMPARE}")
+    if found.status == "failed":
+        return found._replace(advice=token.refusal("oid"))
+    return found
 
 
 def _compared(token: Issued, name: str, expected: str) -> Finding:
@@ -94,14 +108,15 @@ def _compared(token: Issued, name: str, expected: str) -> Finding:
     return Finding("failed", f"the token's {name} is {claim}, not {expected}")
 
 
-def audience(token: Issued, token_uri: str | None, scope: str) -> Finding:
+def audience(token: Issued) -> Finding:
     """Whether the token is for Exchange Online, and for that of the tenant's cloud."""
     if "aud" not in token.telling:
         return Finding("skipped", "the token has no aud")
     seen, advice = one_line(f"aud {token.telling['aud']}"), token.refusal("aud")
     if advice and advice.id == "audience-wrong":
         return Finding("failed", seen, advice)
-    return two_clouds(token_uri=token_uri, scope=scope) or Finding("passed", seen)
+    differ = two_clouds(token_uri=token.token_uri, scope=token.scope)
+    return differ or Finding("passed", seen)
 
 
 def role(token: Issued) -> Finding:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-from urllib.parse import quote_plus, urljoin
+from urllib.parse import urljoin
 
 from exo_imap_oauth import _token_checks as _checks
 from exo_imap_oauth._foreign_credential import issued_by, require_get_token
@@ -52,8 +52,8 @@ __all__ = ["Check", "SetupReport", "check_setup"]
 _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_REFUSAL_CLAIMS: Final = ("aud", "roles", "oid")
 _IDENTITY: Final = ("tenant_id", "client_id")
+_FOR_ADVICE: Final = (*_IDENTITY, "token_uri", "scope")
 _CREDENTIALS: Final = ("client_secret", "certificate", "assertion")  # of an inbox
 
 
@@ -125,7 +125,8 @@ class _Checkup:
         self.timeout = timeout
         self.step_timeout = 0.9 * timeout  # a step's own report of a timeout says more than ours
         self.known: dict[str, str] = {}  # fills the advice
-        self.secrets: set[str] = set()
+        secret = inbox.client_secret  # of a callable's, nothing gets here
+        self.secrets: set[str] = {secret} if isinstance(secret, str) else set()
         self.took = ""  # how long the last network step was under way
         # What the checks find; each is set by the check that others name among their needs.
         self.folder = ""  # as an argument of IMAP
@@ -175,7 +176,7 @@ class _Checkup:
         if error.advice is None:
             return None
         if isinstance(error, AuthenticationRefused) and self.issued is not None:
-            return self.issued.refusal(*self.issued.telling)
+            return self.issued.refusal()
         return explain(error.advice.id, **self.known)
 
     # ---- the token ---------------------------------------------------------------------------
@@ -184,42 +185,37 @@ class _Checkup:
         inbox = self.inbox
         if problem := check_user(inbox.user):
             raise ValueError(problem)
-        self._keep_secret(inbox.client_secret)
-        values = {name: getattr(inbox, name) for name in ("client_id", "token_uri", "scope")}
-        values |= {"tenant_id": inbox.tenant_id, "mailbox": inbox.user}
+        values = {name: getattr(inbox, name) for name in _FOR_ADVICE} | {"mailbox": inbox.user}
         self.known = {name: value for name, value in values.items() if isinstance(value, str)}
         self.folder = folder_argument(inbox.folder)
         source = self.source or self._own_source()
-        where = f"{inbox.user} at {inbox.host}:{inbox.port}"
-        if not isinstance(source, TokenSource):
+        if isinstance(source, TokenSource):
+            self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
+            who, credential = f"application {self.request.client_id}", self.request.credential
+            self._learn(credential)
+        else:
             require_get_token(source)
-            self.source = source
-            finding = _checks.two_clouds(token_uri=inbox.token_uri, host=inbox.host)
-            return finding or Finding("passed", f"{where}, {type(source).__name__}")
-        request = self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
-        secret = getattr(request.credential, "_secret", None)
-        self._keep_secret(secret)
-        if isinstance(secret, str) and is_guid(secret):
-            self.known["client_secret_format"] = "guid"
+            who, credential = type(source).__name__, None
         return (
-            _checks.two_clouds(token_uri=request.token_uri, host=inbox.host)
-            or _checks.certificate(getattr(request.credential, "expires_on", None))
-            or Finding("passed", f"{where}, application {request.client_id}")
+            _checks.two_clouds(token_uri=(self.request or inbox).token_uri, host=inbox.host)
+            or _checks.certificate(getattr(credential, "expires_on", None))
+            or Finding("passed", f"{inbox.user} at {inbox.host}:{inbox.port}, {who}")
         )
 
     def _own_source(self) -> TokenSource:
-        inbox = self.inbox
-        if not any(getattr(inbox, name, None) for name in _CREDENTIALS):
+        if not any(getattr(self.inbox, name, None) for name in _CREDENTIALS):
             raise ExoImapOAuthError(
                 "there is no credential: give the inbox a client_secret, a certificate or an"
                 " assertion, or pass token_source="
             )
-        return inbox.token_source()
+        return self.inbox.token_source()
 
-    def _keep_secret(self, secret: object) -> None:
-        """Keep a secret out of the report; one that a callable gives never gets here."""
-        if isinstance(secret, str) and secret:
-            self.secrets |= {secret, quote_plus(secret)}
+    def _learn(self, credential: object) -> None:
+        """What a credential of ours tells."""
+        secret = getattr(credential, "_secret", None)
+        if isinstance(secret, str):
+            self.secrets.add(secret)
+            self.known |= {"client_secret_format": "guid"} if is_guid(secret) else {}
 
     def token_endpoint(self) -> Finding:
         if self.request is None:
@@ -240,8 +236,30 @@ class _Checkup:
         return Finding("passed", f"{uri} answers over verified TLS{self.took}")
 
     def access_token(self) -> Finding:
+        token = self._own_token(self.request) if self.request else self._foreign_token()
+        if isinstance(token, Finding):
+            return token
+        self.bearer = Bearer(self.inbox.user, token, None)
+        self.bearer.obtain()
+        self.secrets |= {*self.bearer.secrets()}
+        self.token, self.issued = token, self._told(token, self.bearer)
+        opaque = "" if token.claims else "; it is opaque, so there are no claims to compare"
+        return Finding("passed", f"issued{self.took}{opaque}")
+
+    def _own_token(self, request: TokenRequest) -> AccessToken:
+        uri = request.token_uri
+        token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(request))
+        if isinstance(token, ExoImapOAuthError):
+            raise token
+        return token
+
+    def _foreign_token(self) -> AccessToken | Finding:
+        source, scope = self.source, self.inbox.scope
+        what = f"get_token() of {type(source).__name__}"
         try:
-            token = self._new_token()
+            return self._within(
+                what, "token-endpoint-unreachable", lambda: issued_by(source, scope)
+            )
         except ExoImapOAuthError:
             raise
         except Exception as error:  # noqa: BLE001 - a foreign credential raises its own
@@ -249,52 +267,31 @@ class _Checkup:
             with contextlib.suppress(Exception):  # its text may fail as well
                 advice = advise(str(error), stage="token", **self.known)
             return Finding("failed", described(error, self.secrets), advice)
-        self.bearer = Bearer(self.inbox.user, token, None)
-        self.bearer.obtain()
-        self.secrets |= {*self.bearer.secrets()}
-        known = {name: hide(value, self.secrets) for name, value in self.bearer.known().items()}
+
+    def _told(self, token: AccessToken, bearer: Bearer) -> Issued:
+        """What the token tells, of which the advice learns too."""
+        known = {name: hide(value, self.secrets) for name, value in bearer.known().items()}
         if self.request is None:  # the inbox need not know whose credential it is
             self.known |= {name: known[name] for name in _IDENTITY if name in known}
         # Whatever was given: the object that logs in is the one that needs the mailbox.
         self.known["enterprise_object_id"] = known.get("oid", self.object_id)
-        self.token = token
-        self.issued = Issued(
+        asked = self.request or self.inbox
+        return Issued(
             claims=token.claims,
-            telling={name: known[name] for name in _REFUSAL_CLAIMS if name in known},
+            telling=known,
             known=self.known,
             object_id=self.object_id,
+            tenant_id=self.inbox.tenant_id,
+            client_id=self.inbox.client_id,
+            token_uri=asked.token_uri,
+            scope=asked.scope,
         )
-        opaque = "" if token.claims else "; it is opaque, so there are no claims to compare"
-        return Finding("passed", f"issued{self.took}{opaque}")
-
-    def _new_token(self) -> AccessToken:
-        request, source, scope = self.request, self.source, self.inbox.scope
-        if request is None:
-            what = f"get_token() of {type(source).__name__}"
-            return self._within(
-                what, "token-endpoint-unreachable", lambda: issued_by(source, scope)
-            )
-        uri = request.token_uri
-        token = self._within(uri, "token-endpoint-unreachable", lambda: request_token(request))
-        if isinstance(token, ExoImapOAuthError):
-            raise token
-        return token
-
-    def audience(self) -> Finding:
-        own = self.request  # what was asked, where that is known
-        token_uri = own.token_uri if own else self.inbox.token_uri
-        scope = own.scope if own else self.inbox.scope
-        return _checks.audience(self.told(), token_uri, scope)
 
     def lifetime(self) -> Finding:
         token = self.token
         exp = token.claims.get("exp") if token else None
         expires_on = exp if isinstance(exp, (int, float)) else token and token.expires_on
         return _checks.lifetime(expires_on or None, self.clock_lag, issued=token is not None)
-
-    def told(self) -> Issued:
-        assert self.issued is not None  # by the needs of those who ask
-        return self.issued
 
     # ---- the mailbox -------------------------------------------------------------------------
 
@@ -375,20 +372,25 @@ class _Step(NamedTuple):
     check: Callable[[_Checkup], Finding]
 
 
+def _of_token(check: Callable[[Issued], Finding]) -> Callable[[_Checkup], Finding]:
+    """A check of what the token tells."""
+
+    def find(checkup: _Checkup) -> Finding:
+        assert checkup.issued is not None  # by its needs
+        return check(checkup.issued)
+
+    return find
+
+
 _STEPS: Final = (
     _Step("config", "Configuration", (), _Checkup.config),
     _Step("token-endpoint", "Token endpoint", ("config",), _Checkup.token_endpoint),
     _Step("token", "Token", ("token-endpoint",), _Checkup.access_token),
-    _Step("tenant", "Tenant", ("token",), lambda it: _checks.tenant(it.told(), it.inbox.tenant_id)),
-    _Step(
-        "application",
-        "Application",
-        ("token",),
-        lambda it: _checks.application(it.told(), it.inbox.client_id),
-    ),
-    _Step("object-id", "Object ID", ("token",), lambda it: _checks.same_object(it.told())),
-    _Step("audience", "Audience", ("token",), _Checkup.audience),
-    _Step("role", "Role", ("audience",), lambda it: _checks.role(it.told())),
+    _Step("tenant", "Tenant", ("token",), _of_token(_checks.tenant)),
+    _Step("application", "Application", ("token",), _of_token(_checks.application)),
+    _Step("object-id", "Object ID", ("token",), _of_token(_checks.same_object)),
+    _Step("audience", "Audience", ("token",), _of_token(_checks.audience)),
+    _Step("role", "Role", ("audience",), _of_token(_checks.role)),
     _Step("lifetime", "Lifetime", ("token-endpoint",), _Checkup.lifetime),
     _Step("imap-endpoint", "IMAP endpoint", (), _Checkup.imap_endpoint),
     _Step("mechanism", "Mechanism", ("imap-endpoint",), _Checkup.mechanism),

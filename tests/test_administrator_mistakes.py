@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from support.checkup import NOBODY, USER, Setup, set_up
+from support.checkup import USER, Setup, inbox_for, set_up
 
 from exo_imap_oauth.checkup import check_setup
 from exo_imap_oauth.clouds import Cloud
@@ -72,7 +72,7 @@ CASES = [
     Case("permission on another mailbox", "permission on this mailbox", (*GRANT, *IMAP_ON)),
     Case("IMAP switched off", "imap", IMAP_ON),
     Case("the scope of Graph", "exchange scope", (Cloud.WORLDWIDE.scope,)),
-    Case("a scope without .default", "", (f"Use exactly {Cloud.WORLDWIDE.scope}",),
+    Case("a scope without .default", "", (Cloud.WORLDWIDE.scope,),
          changed(scope="https://outlook.office365.com/IMAP.AccessAsApp")),
     Case("port 443 closed", "token endpoint", ("Allow outgoing HTTPS (port 443)", "HTTPS_PROXY")),
     Case("port 993 closed", "imap port", ("Allow outgoing TCP", "openssl s_client -connect")),
@@ -138,11 +138,16 @@ def test_the_wrong_object_id_that_was_told_is_removed_by_name() -> None:
 
 
 def test_a_server_of_another_cloud_is_named_with_those_of_the_tenants() -> None:
-    uri = f"{Cloud.WORLDWIDE.authority}/{NOBODY}/oauth2/v2.0/token"
-    change = changed(token_uri=uri, host=Cloud.US_GOVERNMENT.imap_host, tls="none")
-    case = Case("", "", ("login.microsoftonline.us (US Government)", "US_GOVERNMENT"), change)
+    case = Case("", "", ("login.microsoftonline.us (US Government)", "US_GOVERNMENT"))
     with broken(case) as done:
-        report = check_setup(case.change(done), ssl_context=done.ssl_context)
+        inbox = inbox_for(
+            done.exchange,
+            done.secret,
+            token_uri=f"{Cloud.WORLDWIDE.authority}/{done.app.tenant_id}/oauth2/v2.0/token",
+            host=Cloud.US_GOVERNMENT.imap_host,
+            tls="none",  # so that nothing is connected
+        )
+        report = check_setup(inbox, ssl_context=done.ssl_context)
         assert report.first_failure
         assert report.first_failure.id == "config"
         assert_says(str(report), case, done)

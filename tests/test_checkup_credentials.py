@@ -90,6 +90,35 @@ def test_a_credential_by_its_shape_gets_thirteen_checks(exchange: ReadyExchange)
     assert token.token not in everything(report)
 
 
+def test_commands_hold_the_ids_of_the_credentials_own_application(
+    exchange: ReadyExchange,
+) -> None:
+    app = exchange.register_app("unknown to Exchange")
+    exchange.add_permission(app, "IMAP.AccessAsApp")
+    exchange.grant_admin_consent(app)
+    secret = exchange.add_client_secret(app)
+    source = inbox_for(exchange, secret).token_source(ssl_context=exchange.ssl_context)
+    report = check_setup(
+        inbox_of(exchange),
+        token_source=Credential(source.get_token),
+        ssl_context=exchange.ssl_context,
+    )
+    advice = check(report, "authenticate").advice
+    assert advice
+    expected = (
+        f"New-ServicePrincipal -AppId '{app.client_id}' -ObjectId '{app.enterprise_object_id}'"
+    )
+    assert expected in advice.commands
+
+
+def test_a_secret_that_is_an_id_is_said_to_be_one(exchange: ReadyExchange) -> None:
+    inbox = inbox_of(exchange, client_secret=NOBODY)
+    report = check_setup(inbox, ssl_context=exchange.ssl_context)
+    advice = check(report, "token").advice
+    assert advice
+    assert "has the form of an ID" in advice.cause
+
+
 def test_azures_own_credential_gets_thirteen_checks(
     exchange: ReadyExchange, tmp_path: Path
 ) -> None:
@@ -302,18 +331,36 @@ def test_an_imap_host_of_another_cloud_fails_the_configuration_and_sends_nothing
     assert check(report, "token").status == "skipped"
 
 
-def test_a_scope_of_another_cloud_fails_the_audience() -> None:
+@pytest.mark.parametrize(
+    ("token_uri", "scope", "status"),
+    [
+        (f"{Cloud.CHINA.authority}/{NOBODY}/oauth2/v2.0/token", Cloud.CHINA.scope, "passed"),
+        (f"{Cloud.CHINA.authority}/{NOBODY}/oauth2/v2.0/token", Cloud.WORLDWIDE.scope, "failed"),
+        (None, Cloud.WORLDWIDE.scope, "passed"),
+        ("https://[x/", Cloud.WORLDWIDE.scope, "passed"),
+    ],
+)
+def test_a_scope_of_another_cloud_fails_the_audience(
+    token_uri: str | None, scope: str, status: str
+) -> None:
     issued = checks.Issued(
-        claims={"aud": "x"}, telling={"aud": "https://partner.outlook.cn"}, known={}, object_id=""
+        claims={"aud": "x"},
+        telling={"aud": "https://partner.outlook.cn"},
+        known={},
+        token_uri=token_uri,
+        scope=scope,
     )
-    uri = f"{Cloud.CHINA.authority}/{NOBODY}/oauth2/v2.0/token"
-    assert checks.audience(issued, uri, Cloud.CHINA.scope).status == "passed"
-    found = checks.audience(issued, uri, Cloud.WORLDWIDE.scope)
-    assert found.status == "failed"
-    assert found.advice
-    assert found.advice.id == "wrong-cloud"
-    assert checks.audience(issued, None, Cloud.WORLDWIDE.scope).status == "passed"
-    assert checks.audience(issued, "https://[x/", Cloud.WORLDWIDE.scope).status == "passed"
+    found = checks.audience(issued)
+    assert found.status == status
+    assert (found.advice is not None and found.advice.id == "wrong-cloud") is (status == "failed")
+
+
+@pytest.mark.parametrize("check", [checks.tenant, checks.application])
+def test_what_the_configuration_does_not_say_is_not_compared(
+    check: Callable[[checks.Issued], checks.Finding],
+) -> None:
+    claims = {"tid": NOBODY, "appid": NOBODY}
+    assert check(checks.Issued(claims=claims, telling={}, known={})).status == "skipped"
 
 
 # ---- roles and object IDs --------------------------------------------------------------------
@@ -330,9 +377,7 @@ def test_a_scope_of_another_cloud_fails_the_audience() -> None:
     ],
 )
 def test_roles_for_mail_are_fine_beside_that_of_imap(roles: str, status: str) -> None:
-    issued = checks.Issued(
-        claims={"roles": roles.split()}, telling={"roles": roles}, known={}, object_id=""
-    )
+    issued = checks.Issued(claims={"roles": roles.split()}, telling={"roles": roles}, known={})
     found = checks.role(issued)
     assert found.status == status
     assert ("remove full_access_as_app" in found.detail) is (status == "warning")
