@@ -157,15 +157,3 @@ def test_what_imaplib_puts_around_the_servers_words_is_taken_off() -> None:
         "anything else": "anything else",
     }.items():
         assert text_of(imaplib.IMAP4.error(said)) == shown
-
-
-@pytest.mark.parametrize("stage", ["CAPABILITY", "SELECT"])
-def test_a_line_that_no_command_of_ours_needs_ends_the_attempt(stage: str) -> None:
-    long = "* OK " + "x" * 70_000
-    script = {
-        "CAPABILITY": [GREETING, Step("{tag} CAPABILITY", long)],
-        "SELECT": [GREETING, capability(), LOGGED_IN, Step("{tag} SELECT INBOX", long)],
-    }[stage]
-    with ScriptedImap(script, tls=True) as server:
-        with pytest.raises(ConnectionFailed, match="a line of 70007 bytes, where none is due"):
-            open_and_leave(server)

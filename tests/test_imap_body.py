@@ -249,3 +249,15 @@ def test_a_line_of_a_megabyte_costs_little(stage: str) -> None:
                 imap.noop()
         cost = time.thread_time() - began
     assert cost < 0.2  # it is 0.02 where nothing else runs
+
+
+@pytest.mark.parametrize("stage", ["CAPABILITY", "SELECT"])
+def test_a_line_that_no_command_of_ours_needs_ends_the_attempt(stage: str) -> None:
+    long = "* OK " + "x" * 70_000
+    script = {
+        "CAPABILITY": [GREETING, Step("{tag} CAPABILITY", long)],
+        "SELECT": [*OPENING[:3], Step("{tag} SELECT INBOX", long)],
+    }[stage]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(ConnectionFailed, match="a line of 70007 bytes, where none is due"):
+            opened(server).__enter__()
