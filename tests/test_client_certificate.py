@@ -43,7 +43,7 @@ from support.token_endpoint import CLIENT, TENANT, TokenEndpoint, http, rejected
 
 import exo_imap_oauth
 from exo_imap_oauth import ClientCertificate, TokenSource, credentials
-from exo_imap_oauth import _certificate as reading
+from exo_imap_oauth._credentials import certificate as reading
 from exo_imap_oauth.errors import TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:

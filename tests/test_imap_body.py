@@ -129,6 +129,22 @@ def test_the_body_can_catch_what_exchange_says_as_its_type(
         assert raised.value.retry_after == 7
 
 
+def test_who_reads_without_a_command_gets_the_same_errors() -> None:
+    idle = Step("IDLE IDLE", "+ idling\n* BYE Connection closed. 14")
+    with ScriptedImap([*OPENING, idle], tls=True) as server:
+        with pytest.raises(ConnectionFailed, match=r"reading .* EOF"), opened(server) as imap:
+            imap.send(b"IDLE IDLE\r\n")
+            assert imap.readline() == b"+ idling\r\n"
+            assert imap.readline().startswith(b"* BYE")
+            with pytest.raises(ConnectionFailed):
+                imap.readline()
+            imap.noop()
+    with ScriptedImap([*OPENING, CLIENT_CLOSES], tls=True) as server:
+        with pytest.raises(ConnectionFailed, match="did not answer"), opened(server) as imap:
+            imap.sock.settimeout(0.2)
+            imap.readline()
+
+
 def test_a_command_after_the_end_says_what_ended_it() -> None:
     script = [*OPENING, Step("{tag} NOOP", "* BYE Session invalidated - AccessTokenExpired")]
     with ScriptedImap(script, tls=True) as server:
@@ -233,3 +249,15 @@ def test_a_line_of_a_megabyte_costs_little(stage: str) -> None:
                 imap.noop()
         cost = time.thread_time() - began
     assert cost < 0.2  # it is 0.02 where nothing else runs
+
+
+@pytest.mark.parametrize("stage", ["CAPABILITY", "SELECT"])
+def test_a_line_that_no_command_of_ours_needs_ends_the_attempt(stage: str) -> None:
+    long = "* OK " + "x" * 70_000
+    script = {
+        "CAPABILITY": [GREETING, Step("{tag} CAPABILITY", long)],
+        "SELECT": [*OPENING[:3], Step("{tag} SELECT INBOX", long)],
+    }[stage]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(ConnectionFailed, match="a line of 70007 bytes, where none is due"):
+            opened(server).__enter__()

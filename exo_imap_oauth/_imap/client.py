@@ -145,14 +145,20 @@ class Client(imaplib.IMAP4):
 
     @override
     def read(self, size: int) -> bytes:
+        return self._with_our_errors(Exception, "reading", self._read, size)
+
+    @override
+    def readline(self) -> bytes:
+        return self._with_our_errors(Exception, "reading", self._read_line)
+
+    def _read(self, size: int) -> bytes:
         if size >= _MAX_LITERAL:  # imaplib would try to allocate it
             raise self.abort(f"a literal of {size} bytes, which IMAP does not allow")
         while len(self._received) < size:
             self._receive()
         return self._take(size)
 
-    @override
-    def readline(self) -> bytes:
+    def _read_line(self) -> bytes:
         longest: int = getattr(imaplib, "_MAXLINE", 1_000_000)  # some applications raise it
         searched = 0
         while (end := self._received.find(b"\n", searched)) < 0:
@@ -186,8 +192,9 @@ class Client(imaplib.IMAP4):
         self._bearer = bearer
         self._is_handed_over = True
 
-    # All that imaplib does with a server goes through these three and send(). On the way out it
-    # catches its own aborts and raises others, so the outermost method makes the error ours.
+    # All that imaplib does with a server goes through these three, and what others do through
+    # send(), read() and readline(). On the way out imaplib catches its own aborts and raises
+    # others, so the outermost method makes the error ours.
 
     def _command(self, name: str, *arguments: Any) -> Any:
         step = self._imaplibs("_command")

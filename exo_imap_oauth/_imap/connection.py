@@ -186,7 +186,7 @@ def _watched(imap: imaplib.IMAP4, seconds: float) -> Generator[None]:
             # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
             socket.socket.shutdown(imap.sock, socket.SHUT_RDWR)
 
-    watchdog = threading.Timer(seconds, cut)
+    watchdog = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cut)
     watchdog.daemon = True
     with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
         watchdog.start()
