@@ -69,7 +69,8 @@ def _tree() -> Iterator[tuple[type[errors.ExoImapOAuthError], int]]:
     def below(kind: type[errors.ExoImapOAuthError], depth: int) -> Iterator[Any]:
         yield kind, depth
         for child in sorted(
-            kind.__subclasses__(), key=lambda child: errors.__all__.index(child.__name__)
+            (child for child in kind.__subclasses__() if child.__name__ in errors.__all__),
+            key=lambda child: errors.__all__.index(child.__name__),
         ):
             yield from below(child, depth + 1)
 

@@ -129,15 +129,3 @@ def test_a_plain_greeting_before_starttls_costs_next_to_nothing() -> None:
             ):
                 pass
         assert time.thread_time() - began < 1  # it was 200 s, with all threads frozen
-
-
-@pytest.mark.parametrize("stage", ["CAPABILITY", "SELECT"])
-def test_a_line_that_no_command_of_ours_needs_ends_the_attempt(stage: str) -> None:
-    long = "* OK " + "x" * 70_000
-    script = {
-        "CAPABILITY": [GREETING, Step("{tag} CAPABILITY", long)],
-        "SELECT": [GREETING, capability(), LOGGED_IN, Step("{tag} SELECT INBOX", long)],
-    }[stage]
-    with ScriptedImap(script, tls=True) as server:
-        with pytest.raises(ConnectionFailed, match="a line of 70007 bytes, where none is due"):
-            open_and_leave(server)
