@@ -19,6 +19,7 @@ from urllib.parse import quote_plus
 import pytest
 from support.echoing_imap import EchoingImap
 from support.leak_calls import bad_paths, good_paths
+from support.leak_certificates import certificate_paths
 from support.leak_channels import (
     CHANNELS,
     MUST_HOLD,
@@ -57,6 +58,7 @@ def _stages() -> dict[str, list[LeakPath]]:
         stages[f"token endpoint, {number + 1} of {_SLICES}"] = endpoint[number::_SLICES]
     stages["calls that end well"] = [*good_paths()]
     stages["wrong calls"] = [*bad_paths()]
+    stages["certificates"] = [*certificate_paths()]
     stages["configuration"] = [*config_paths()]
     return stages
 
@@ -114,7 +116,7 @@ def hits_on(path: LeakPath, world: World, compare: Compare, seen: set[str]) -> I
     value: object = None
     with Recorder(imaplib_speaks=not path.echoes) as recorder:
         try:
-            value = path.go(world)
+            value = path.go(world, *path.arguments)
         except Exception as error:
             failure = error
             logging.getLogger("tests").exception("it failed")
@@ -247,7 +249,7 @@ def test_what_must_hold_a_secret_is_excused_there_and_nowhere_else(
     world: World, compare: Compare
 ) -> None:
     assert _found(lambda _: an_access_token(), world, compare) == set()
-    assert "repr" in _found(lambda _: [an_access_token().token], world, compare)
+    assert "JSON" in _found(lambda _: [an_access_token().token], world, compare)
 
 
 def base64_of(text: str) -> str:

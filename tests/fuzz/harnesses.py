@@ -92,6 +92,7 @@ class _Folder:
     """A folder of its own in memory where there is one, made when it is first needed."""
 
     path: Path | None = None
+    keeper: tempfile.TemporaryDirectory[str]
 
     @classmethod
     def file(cls) -> Path:
@@ -231,8 +232,8 @@ _IMAP_OTHERS = (
 _WORDS_OF_IMAP = [
     *(word.encode() for word in _IMAP_OTHERS),
     *(b"BAAA%d " % number for number in range(5)),
-    *(b"* ", b"+ ", b"OK ", b"NO ", b"BAD ", b"BYE ", b"PREAUTH ", b"{5}\r\n",
-      b"{99999999999999}\r\n", b"{-1}\r\n", b"[ALERT] ", b"FETCH (", b"EXISTS", b"* CAPABILITY \r\n", b"* 1 "),
+    b"* ", b"+ ", b"OK ", b"NO ", b"BAD ", b"BYE ", b"PREAUTH ", b"{5}\r\n", b"{-1}\r\n",
+    b"{99999999999999}\r\n", b"[ALERT] ", b"FETCH (", b"EXISTS", b"* CAPABILITY \r\n", b"* 1 ",
 ]  # fmt: skip
 
 

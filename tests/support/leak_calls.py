@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from exo_imap_oauth import (
-    InboxConfig,
     TokenSource,
     authenticate_xoauth2,
     check_setup,
@@ -21,9 +20,9 @@ from exo_imap_oauth import (
 from exo_imap_oauth.credentials import ClientSecret
 from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.token_cache import MemoryTokenCache
-from support.leak_paths import CLIENT, TAKES_ASSERTION, USER, LeakPath, World, an_access_token
+from support.leak_paths import TAKES_ASSERTION, USER, LeakPath, World, an_access_token
 from support.leaks import ASSERTION, CALLED_SECRET, PROXY_PASSWORD, SECRET, TOKEN
-from support.token_endpoint import TENANT, token
+from support.token_endpoint import CLIENT, TENANT, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,12 +173,31 @@ class _Raising:
     def lock(self, *_: object) -> Any:
         return contextlib.nullcontext(True)
 
-    get_token = get = set = discard = __call__
+    def get(self, *_: object) -> Any:
+        return self()
+
+    def set(self, *_: object) -> Any:
+        return self()
+
+    def get_token(self, *_: object) -> Any:
+        return self()
 
 
 class _RaisingAtSet(_Raising):
-    def get(self, *_: object) -> None:
+    def get(self, *_: object) -> Any:
         return None
+
+
+class _RaisingLater(_Raising):
+    """A callable that gives its secret, and raises an error with it when it is asked again."""
+
+    is_asked_again = False
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        if self.is_asked_again:
+            return super().__call__()
+        self.is_asked_again = True
+        return self._text
 
 
 _KINDS = (ValueError, OSError, RuntimeError, KeyError, TimeoutError, imaplib.IMAP4.error)
@@ -189,59 +207,44 @@ _TEXTS = {"secret": SECRET, "token": TOKEN}
 def bad_paths() -> Iterator[LeakPath]:
     """Wrong arguments, unusable secrets and tokens, and callables that raise."""
     for kind, (name, text) in itertools.product(_KINDS, _TEXTS.items()):
-        what = f"{kind.__name__} with the {name}"
-        broken = _Raising(text, kind)
-        yield LeakPath(
-            f"callable raises {what}", lambda world, it=broken: _asked(world, it.__call__)
-        )
-        yield LeakPath(f"cache.get raises {what}", lambda world, it=broken: _with_cache(world, it))
-        at_set = _RaisingAtSet(text, kind)
-        yield LeakPath(f"cache.set raises {what}", lambda world, it=at_set: _with_cache(world, it))
-        yield LeakPath(
-            f"credential raises {what}", lambda world, it=broken: _broken_credential(world, it)
-        )
-        yield LeakPath(f"body raises {what}", lambda world, it=broken: _raise_in_body(world, it))
-    for damage, (name, text) in itertools.product(
-        ("%s\n", "%s\x00", " ", "%sé", "%s %s"), _TEXTS.items()
-    ):
-        spoilt = damage.replace("%s", text)
-        what = f"{name} as {damage!r}"
-        yield LeakPath(f"TokenSource, {what}", lambda world, it=spoilt: world.source(it))
-        yield LeakPath(f"callable gives {what}", lambda world, it=spoilt: _asked(world, lambda: it))
-        yield LeakPath(f"open_mailbox, {what}", lambda world, it=spoilt: _opened(world, it))
-        yield LeakPath(
-            f"InboxConfig, {what}", lambda world, it=spoilt: _used(world.inbox(client_secret=it))
-        )
-        yield LeakPath(f"endpoint gives {what}", lambda world, it=spoilt: _given(world, it))
+        yield from _raising_paths(f"{kind.__name__} with the {name}", text, kind)
+    for (name, text), damage in itertools.product(_TEXTS.items(), _DAMAGE):
+        yield from _spoilt_paths(f"{name} as {damage!r}", damage.replace("%s", text))
     for name, text in _TEXTS.items():
         for wrong in (text.encode(), [text], {"token": text}, (text,), {text}):
-            what = f"{name} in a {type(wrong).__name__}"
-            yield LeakPath(f"TokenSource, {what}", lambda world, it=wrong: world.source(it))
-            yield LeakPath(
-                f"callable gives {what}", lambda world, it=wrong: _asked(world, lambda: it)
-            )
-            yield LeakPath(f"open_mailbox, {what}", lambda world, it=wrong: _opened(world, it))
-            yield LeakPath(
-                f"InboxConfig.open, {what}", lambda world, it=wrong: _inbox_open(world, token=it)
-            )
-            yield LeakPath(
-                f"invalidate, {what}", lambda world, it=wrong: world.source().invalidate(it)
-            )
+            yield from _spoilt_paths(f"{name} in a {type(wrong).__name__}", wrong)
     for name, options in _WRONG_OPTIONS.items():
-        yield LeakPath(f"TokenSource, {name}", lambda _, it=options: TokenSource(**_ARGUMENTS | it))
-        if not {*options} - {"scope", "token_uri", "client_id"}:
-            yield LeakPath(
-                f"InboxConfig, {name}", lambda world, it=options: _used(world.inbox(**it))
-            )
+        yield LeakPath(f"TokenSource, {name}", _a_source, (options,))
+        yield LeakPath(f"InboxConfig, {name}", _used, (options,))
     for name, changes in _WRONG_FIELDS.items():
-        yield LeakPath(f"InboxConfig, {name}", lambda world, it=changes: _used(world.inbox(**it)))
-        yield LeakPath(f"check_setup, {name}", lambda world, it=changes: _checked(world, it))
+        yield LeakPath(f"InboxConfig, {name}", _used, (changes,))
+        yield LeakPath(f"check_setup, {name}", _checked, (changes,))
     for name, options in _WRONG_OPENING.items():
-        yield LeakPath(f"open_mailbox, {name}", lambda world, it=options: _badly_opened(world, it))
+        yield LeakPath(f"open_mailbox, {name}", _badly_opened, (options,))
     for variable, url in itertools.product(("HTTPS_PROXY", "ALL_PROXY"), _PROXIES):
-        yield LeakPath(
-            f"{variable}={url}", lambda world, n=variable, u=url: _behind_proxy(world, n, u)
-        )
+        yield LeakPath(f"{variable}={url}", _behind_proxy, (variable, url))
+
+
+_DAMAGE = ("%s\n", "%s\x00", " ", "%sé", "%s %s")
+
+
+def _raising_paths(what: str, text: str, kind: type[Exception]) -> Iterator[LeakPath]:
+    yield LeakPath(f"callable raises {what}", _asked_twice, (_RaisingLater, text, kind))
+    yield LeakPath(f"cache.get raises {what}", _with_cache, (_Raising(text, kind),))
+    yield LeakPath(f"cache.set raises {what}", _with_cache, (_RaisingAtSet(text, kind),))
+    yield LeakPath(f"credential raises {what}", _broken_credential, (_Raising(text, kind),))
+    yield LeakPath(f"body raises {what}", _raise_in_body, (_Raising(text, kind),))
+
+
+def _spoilt_paths(what: str, spoilt: Any) -> Iterator[LeakPath]:
+    yield LeakPath(f"TokenSource, {what}", _a_source, ({"client_secret": spoilt},))
+    yield LeakPath(f"callable gives {what}", _asked_callable, (spoilt,))
+    yield LeakPath(f"open_mailbox, {what}", _opened, (spoilt,))
+    yield LeakPath(f"InboxConfig, {what}", _used, ({"client_secret": spoilt},))
+    yield LeakPath(f"InboxConfig.open, {what}", _inbox_open_with, (spoilt,))
+    yield LeakPath(f"invalidate, {what}", _invalidate_wrongly, (spoilt,))
+    if isinstance(spoilt, str):
+        yield LeakPath(f"endpoint gives {what}", _given, (spoilt,))
 
 
 _ARGUMENTS: dict[str, Any] = {
@@ -304,6 +307,32 @@ _PROXIES = tuple(
 )
 
 
+def _a_source(_: World, options: dict[str, Any]) -> object:
+    return TokenSource(**_ARGUMENTS | options)
+
+
+def _asked_callable(world: World, given: Any) -> object:
+    return _asked(world, lambda: given)
+
+
+def _asked_twice(
+    world: World, kind: type[_RaisingLater], text: str, error: type[Exception]
+) -> object:
+    world.endpoint.then(token(TOKEN))
+    source = world.source(kind(text, error))
+    source.get_token()
+    return source.get_token(claims="{}")
+
+
+def _inbox_open_with(world: World, bearer: Any) -> object:
+    return _inbox_open(world, token=bearer)
+
+
+def _invalidate_wrongly(world: World, wrong: Any) -> object:
+    world.source().invalidate(wrong)
+    return None
+
+
 def _with_cache(world: World, cache: Any) -> object:
     world.endpoint.then(token(TOKEN))
     return world.endpoint.source(SECRET, cache=cache).get_token()
@@ -328,7 +357,8 @@ def _given(world: World, text: str) -> object:
     return world.source().get_token().expires_on
 
 
-def _used(inbox: InboxConfig) -> object:
+def _used(world: World, changes: dict[str, Any]) -> object:
+    inbox = world.inbox(**changes)
     with inbox.open(timeout=0.5, ssl_context=ssl.create_default_context()):
         return inbox
 

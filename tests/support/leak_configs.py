@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth import load_config
-from support.leak_paths import CLIENT, USER, LeakPath, World
+from support.leak_paths import USER, LeakPath, World
 from support.leaks import FILE_SECRET, SECRET
-from support.token_endpoint import TENANT
+from support.token_endpoint import CLIENT, TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +53,7 @@ def config_paths() -> Iterator[LeakPath]:
         value = around.replace("%s", plain)
         yield _config(f"secret as {around!r}", _TEXT.replace("%s", value))
         yield _config(f"secret as {around!r}, quoted", _TEXT.replace("%s", f'"{value}"'))
-        yield LeakPath(
-            f"$file with {around!r}", lambda world, it=value: _with_secret_file(world, it)
-        )
+        yield LeakPath(f"$file with {around!r}", _with_secret_file, (value,))
         yield LeakPath(
             f"$file named {around!r}", lambda world, it=value: _with_secret_file(world, None, it)
         )
@@ -81,13 +79,8 @@ def config_paths() -> Iterator[LeakPath]:
         yield _config(f"{name} without a separator", others + f"{_PREFIX}{name}{plain}\n")
         yield _config(f"{name} wrapped", others + f"{_PREFIX}{name} =\n{plain}\n")
         yield _config(f"{name} misspelt", others + _line(f"{name[:-1]}x", plain))
-        yield LeakPath(
-            f"environment: {name} is the secret",
-            lambda world, it=name: _only_findings(
-                _written(world, _TEXT.replace("%s", SECRET)),
-                {f"{_PREFIX}{it}".replace(".", "__"): plain},
-            ),
-        )
+        key = f"{_PREFIX}{name}".replace(".", "__")
+        yield LeakPath(f"environment: {name} is the secret", _with_environment, ({key: plain},))
     for name in _GLOBALS:
         for value in (
             plain,
@@ -102,6 +95,10 @@ def config_paths() -> Iterator[LeakPath]:
 
 def _config(name: str, text: str) -> LeakPath:
     return LeakPath(f"load_config, {name}", lambda world: _only_findings(_written(world, text), {}))
+
+
+def _with_environment(world: World, environ: dict[str, str]) -> object:
+    return _only_findings(_written(world, _TEXT.replace("%s", SECRET)), environ)
 
 
 def _only_findings(path: Any, environ: dict[str, str]) -> object:
