@@ -281,7 +281,7 @@ def run_imap(data: bytes) -> None:
 def _open_and_fetch() -> None:
     reading = False
     try:
-        with open_mailbox(USER, "token", host="imap.example", ssl_context=_CONTEXT) as imap:
+        with open_mailbox(USER, "token", host="127.0.0.1", ssl_context=_CONTEXT) as imap:
             reading = True
             imap.fetch("1", "(BODY[])")
     except ImapError:

@@ -11,6 +11,7 @@ from support import HOST, client_context, server_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 _LIMIT = 30.0  # s, for a client that says nothing, however busy the machine
 _POLITE = {
@@ -30,24 +31,25 @@ class EchoingImap:
 
     Args:
         tls: Whether TLS begins at once; otherwise with STARTTLS.
+        context: The server's side of TLS.
 
     Attributes:
         port: The port on 127.0.0.1.
         replies: What to say in place of the polite reply, by the name of the command, which may
             be ``GREETING``; ``{tag}`` is the command's tag. A reply without it is the last thing
-            that is said on a connection.
+            that is said on a connection. A function does with the connection what it likes.
         authenticates: How many AUTHENTICATE commands came.
     """
 
     host = HOST
 
-    def __init__(self, *, tls: bool = True) -> None:
+    def __init__(self, *, tls: bool = True, context: ssl.SSLContext | None = None) -> None:
         self._tls = tls
-        self._server_context = server_context()
+        self._server_context = context or server_context()
         self.ssl_context: ssl.SSLContext = client_context()
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
-        self.replies: dict[str, str] = {}
+        self.replies: dict[str, str | Callable[[socket.socket], None]] = {}
         self.authenticates = 0
 
     def __enter__(self) -> Self:
@@ -105,8 +107,11 @@ class EchoingImap:
         """Say what is due; return whether the connection goes on."""
         told = self.replies.get(command)
         reply = _POLITE.get(command, "{tag} OK done\r\n") if told is None else told
+        if callable(reply):
+            reply(connection)
+            return False
         connection.sendall(reply.replace("{tag}", tag).encode("latin-1", "replace"))
-        if told is None or "{tag}" in told:
+        if told is None or "{tag}" in reply:
             return True
         connection.shutdown(socket.SHUT_WR)
         return False
