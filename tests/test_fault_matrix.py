@@ -1,14 +1,16 @@
-"""Each fault of the table ends as it says, in time, leaves nothing behind, and the next login works."""
+"""Each fault of the table ends as it says, in time, and leaves nothing; the next login works."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import resource
 import signal
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import trustme
 from support import HOST, authority, client_context
 from support.echoing_imap import EchoingImap
 from support.fault_matrix import (
@@ -38,6 +41,7 @@ from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from types import FrameType
 
 USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
 BY_ID = {fault.id: fault for fault in FAULTS}
@@ -90,10 +94,6 @@ def flood(text: bytes, *, once: bytes = b"") -> Callable[[socket.socket], None]:
 
 
 def with_certificate(*names: str, expired: bool = False, stranger: bool = False) -> ssl.SSLContext:
-    import datetime as dt
-
-    import trustme
-
     ca = trustme.CA() if stranger else authority()
     ended = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -135,12 +135,6 @@ ANSWERS: dict[str, Any] = {
     "a redirect": http(302, "", Location="https://login.example/"),
     "refusal": rejected(),
 }
-
-
-class Call(NamedTuple):
-    """What a test does, and how it is broken for that time."""
-
-    go: Callable[[], object]
 
 
 @contextlib.contextmanager
@@ -252,8 +246,8 @@ def _on_machine(
     imap = stack.enter_context(EchoingImap())
     asks_imap = "IMAP" in what
     if "hangs" in what or "not found" in what:
-        lookup = _hanging(stack) if "hangs" in what else _finding_nothing
-        monkeypatch.setattr("socket.getaddrinfo", lookup)
+        service = _hanging(stack) if "hangs" in what else _finding_nothing
+        monkeypatch.setattr("socket.getaddrinfo", _asking(service))
         server.url = server.url.replace(HOST, "login.example")
         if asks_imap:
             return lambda: _open(imap.port, host="imap.example")
@@ -268,19 +262,31 @@ def _on_machine(
     return lambda: _get_token(server)
 
 
-def _hanging(stack: contextlib.ExitStack) -> Callable[..., Any]:
+def _hanging(stack: contextlib.ExitStack) -> Callable[[], None]:
     ends = threading.Event()
     stack.callback(ends.set)
 
-    def lookup(*_: Any, **__: Any) -> Any:
+    def hang() -> None:
         ends.wait(HANGS)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    return hang
+
+
+def _asking(service: Callable[[], None]) -> Callable[..., Any]:
+    """A ``getaddrinfo`` that asks this service for names, which then finds nothing."""
+    real = socket.getaddrinfo
+
+    def lookup(host: str, port: int, *arguments: Any, flags: int = 0, **options: Any) -> Any:
+        if host[0].isdigit():
+            return real(host, port, *arguments, flags=flags, **options)
+        if not flags & socket.AI_NUMERICHOST:
+            service()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     return lookup
 
 
-def _finding_nothing(*_: Any, **__: Any) -> Any:
-    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+def _finding_nothing() -> None: ...
 
 
 def _without_descriptors(go: Callable[[], object]) -> Callable[[], object]:
@@ -301,6 +307,7 @@ def _interrupted(stage: str, stack: contextlib.ExitStack) -> Callable[[], object
     """The call in the main thread, and SIGINT as soon as the server has been asked."""
 
     def silent(connection: socket.socket) -> None:
+        _wait_until_the_handshake_is_over()
         os.kill(os.getpid(), signal.SIGINT)
         with contextlib.suppress(OSError):
             stay_silent(connection)
@@ -313,6 +320,21 @@ def _interrupted(stage: str, stack: contextlib.ExitStack) -> Callable[[], object
     imap = stack.enter_context(EchoingImap())
     imap.replies = {"GREETING" if stage == "greeting" else stage: silent}
     return lambda: _open(imap.port)
+
+
+def _wait_until_the_handshake_is_over() -> None:
+    """The server's half of it may be over before the client's, which cannot be interrupted."""
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    while True:
+        frame: FrameType | None = sys._current_frames()[main_thread]
+        names: set[str] = set()
+        while frame is not None:
+            names.add(frame.f_code.co_name)
+            frame = frame.f_back
+        if "do_handshake" not in names:
+            return
+        time.sleep(0.01)
 
 
 # ---- what comes of it ------------------------------------------------------------------------

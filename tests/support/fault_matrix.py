@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
-COMMAND = "python -m tests.support.fault_matrix"
+COMMAND = "python tests/support/fault_matrix.py"
 
 # The settings of the tests, in s. What follows of them stands here alone.
 TIMEOUT, DEADLINE = 0.5, 1.0
@@ -20,10 +20,10 @@ LIMITS: dict[str, float] = {
     "at once": 0.0,
     "`timeout`": TIMEOUT,
     "`deadline`": DEADLINE,
-    "2 × `timeout`": 2 * TIMEOUT,
+    "twice `timeout`": 2 * TIMEOUT,
     "3 s": 3.0,
 }
-LIMIT_OF_TOTAL = "2 × `timeout`"  # from the look-up of the server's name to the selected folder
+LIMIT_OF_TOTAL = "twice `timeout`"  # from the look-up of the server's name to the selected folder
 LIMIT_OF_LOGOUT = "3 s"
 
 
