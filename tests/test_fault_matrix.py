@@ -276,9 +276,9 @@ def _asking(service: Callable[[], None]) -> Callable[..., Any]:
     """A ``getaddrinfo`` that asks this service for names, which then finds nothing."""
     real = socket.getaddrinfo
 
-    def lookup(host: str, port: int, *arguments: Any, flags: int = 0, **options: Any) -> Any:
+    def lookup(host: str, port: int, *arguments: int, flags: int = 0, **options: int) -> Any:
         if host[0].isdigit():
-            return real(host, port, *arguments, flags=flags, **options)
+            return real(host, port, *arguments, **options)
         if not flags & socket.AI_NUMERICHOST:
             service()
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

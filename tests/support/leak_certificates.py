@@ -81,7 +81,6 @@ def certificate_paths() -> Iterator[LeakPath]:
         "without its first line": (plain.partition(b"\n")[2], None),
         "damaged": (plain.replace(b"A", b"!"), None),
         "text in place of a path": (plain.decode(), None),
-        "passphrase in place of a path": (PASSPHRASE, None),
         "of a wrong type": (list(plain), None),
         "PFX": (_pfx(PASSPHRASE), PASSPHRASE),
     }
