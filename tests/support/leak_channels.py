@@ -121,10 +121,10 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
     if hasattr(value, "as_dict"):
         yield "JSON", json.dumps(value.as_dict())
     with contextlib.suppress(TypeError):  # it is no dataclass, or holds what refuses to be copied
-        yield "dataclasses.asdict", repr(asdict(value))
+        yield "dataclasses.asdict", json.dumps(asdict(value), default=str)
     yield "attributes", _attributes(value)
     if isinstance(value, tuple):
-        yield "items", repr([*value])
+        yield "items", "\n".join(map(str, value))
     with contextlib.suppress(Exception):  # what holds a lock or a secret is not pickled
         yield "pickle", pickle.dumps(value).decode("latin-1")
     with contextlib.suppress(Exception):
@@ -132,10 +132,10 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
 
 
 def _attributes(value: object) -> str:
-    """The public ones; methods, and what they hide behind a name, are not called."""
+    """The public ones, each as its ``str()``; methods are not called."""
     names = [name for name in dir(value) if not name.startswith("_")]
-    found = {name: getattr(value, name, None) for name in names}
-    return repr({name: part for name, part in found.items() if not callable(part)})
+    found = [getattr(value, name, None) for name in names]
+    return "\n".join(str(part) for part in found if not callable(part))
 
 
 def _other(value: Any) -> Any:

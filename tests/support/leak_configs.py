@@ -79,8 +79,10 @@ def config_paths() -> Iterator[LeakPath]:
         yield _config(f"{name} without a separator", others + f"{_PREFIX}{name}{plain}\n")
         yield _config(f"{name} wrapped", others + f"{_PREFIX}{name} =\n{plain}\n")
         yield _config(f"{name} misspelt", others + _line(f"{name[:-1]}x", plain))
-        key = f"{_PREFIX}{name}".replace(".", "__")
-        yield LeakPath(f"environment: {name} is the secret", _with_environment, ({key: plain},))
+        variable = f"{_PREFIX}{name}".replace(".", "__")
+        yield LeakPath(
+            f"environment: {name} is the secret", _with_environment, ({variable: plain},)
+        )
     for name in _GLOBALS:
         for value in (
             plain,
