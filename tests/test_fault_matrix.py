@@ -40,7 +40,7 @@ from exo_imap_oauth.errors import ExoImapOAuthError
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from types import FrameType
 
 USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
@@ -67,10 +67,11 @@ def stay_silent(connection: socket.socket) -> None:
         pass
 
 
-def drip(text: bytes) -> Callable[[socket.socket], None]:
+def drip(text: bytes, *, once: bytes = b"") -> Callable[[socket.socket], None]:
     """Say it byte by byte, again and again, until the client goes away."""
 
     def dripping(connection: socket.socket) -> None:
+        connection.sendall(once)
         connection.settimeout(TIMEOUT / 10)
         while True:
             for at in range(len(text)):
@@ -123,10 +124,7 @@ ANSWERS: dict[str, Any] = {
     "connection closed": close,
     "silence": stay_silent,
     "a byte of the head now and then": drip(b"HTTP/1.1 200 OK\r\nX: y\r\n" + b"X" * 200),
-    "a byte of the body now and then": lambda connection: (
-        connection.sendall(HEAD),
-        drip(b" ")(connection),
-    ),
+    "a byte of the body now and then": drip(b" ", once=HEAD),
     "no HTTP": b"* OK The Microsoft Exchange IMAP4 service is ready.\r\n",
     "503": http(503, "busy"),
     "a body without an end": flood(b" " * 8_000, once=HEAD),
@@ -436,7 +434,7 @@ def test_a_socket_or_a_thread_that_is_left_is_noticed(monkeypatch: pytest.Monkey
 
 
 @contextlib.contextmanager
-def _a_thread(name: str) -> Iterator[None]:
+def _a_thread(name: str) -> Generator[None]:
     ends = threading.Event()
     thread = threading.Thread(target=ends.wait, name=name, daemon=True)
     thread.start()

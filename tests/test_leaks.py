@@ -34,7 +34,6 @@ from support.leak_paths import (
     IMAP_STAGES,
     LeakPath,
     World,
-    an_access_token,
     imap_paths,
     token_endpoint_paths,
 )
@@ -94,7 +93,7 @@ def compare(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> Com
     monkeypatch.setattr(pytestconfig.option, "verbose", 2)
 
     def compare(left: Any, right: Any) -> str:
-        explanations = pytestconfig.hook.pytest_assertrepr_compare(
+        explanations: list[list[str] | None] = pytestconfig.hook.pytest_assertrepr_compare(
             config=pytestconfig, op="==", left=left, right=right
         )
         return "\n".join(line for lines in explanations for line in lines or [])
@@ -249,8 +248,8 @@ def test_what_must_hold_a_secret_is_excused_there_and_nowhere_else(
     world: World, compare: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = {path.name: path.go for path in STAGES["calls that end well"] + STAGES["configuration"]}
-    excused = {
-        "AccessToken": lambda _: an_access_token(),
+    excused: dict[str, Callable[..., object]] = {
+        "AccessToken": calls["an access token"],
         "InboxConfig": calls["an inbox"],
         "Property": calls["properties.parse"],
         "Setting": calls["load_config, a setting"],

@@ -20,6 +20,7 @@ from unittest import mock
 import requests
 import urllib3
 from fuzz.engine import Harness
+from requests.structures import CaseInsensitiveDict
 from typing_extensions import override
 
 from exo_imap_oauth import AccessToken, InboxConfig, TokenSource, load_config, open_mailbox
@@ -118,7 +119,7 @@ def run_config(data: bytes) -> None:
 def run_environment(data: bytes) -> None:
     """``InboxConfig.from_env``: lines of NAME=value are the environment."""
     lines = data.decode("utf-8", "surrogateescape").splitlines()
-    environ = dict(line.partition("=")[::2] for line in lines)
+    environ = {name: value for name, _, value in (line.partition("=") for line in lines)}
     from_env: Any = getattr(InboxConfig, "from_env", None)
     assert from_env is not None, "there is no InboxConfig.from_env"
     with contextlib.suppress(ConfigError):
@@ -174,7 +175,7 @@ def _response(
     )
     response = requests.Response()
     response.status_code = status
-    response.headers = requests.structures.CaseInsensitiveDict(headers)
+    response.headers = CaseInsensitiveDict(headers)
     response.raw = raw
     response.request = prepared
     return response

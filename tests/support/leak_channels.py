@@ -16,7 +16,7 @@ import threading
 import traceback
 import warnings
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from _pytest._io.saferepr import saferepr
 from rich.pretty import pretty_repr
@@ -94,7 +94,8 @@ def _text_with_locals(error: BaseException) -> str:
 
 def _of_part(value: object) -> Iterator[Channel]:
     """Advice, a problem of a configuration, a challenge."""
-    for part in value if isinstance(value, tuple) else (value,):
+    parts = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    for part in parts:
         yield "attributes, each", f"{part}\n{part!r}"
         if is_dataclass(part) and not isinstance(part, type):
             yield "attributes, each", repr(asdict(part))
@@ -115,7 +116,7 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
     yield "pytest: locals", saferepr(value, maxsize=None)
     yield "pytest: assertion diff", compare(value, _other(value))
     yield "pytest: assertion diff", compare([value], [_other(value)])
-    yield "JSON", json.dumps([value], default=str) if not isinstance(value, tuple) else ""
+    yield "JSON", json.dumps([value], default=str) if not _is_tuple(value) else ""
     if hasattr(value, "_repr_html_"):
         yield "HTML", value._repr_html_()
     if hasattr(value, "as_dict"):
@@ -123,12 +124,16 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
     with contextlib.suppress(TypeError):  # it is no dataclass, or holds what refuses to be copied
         yield "dataclasses.asdict", json.dumps(asdict(value), default=str)
     yield "attributes", _attributes(value)
-    if isinstance(value, tuple):
+    if _is_tuple(value):
         yield "items", "\n".join(map(str, value))
     with contextlib.suppress(Exception):  # what holds a lock or a secret is not pickled
         yield "pickle", pickle.dumps(value).decode("latin-1")
     with contextlib.suppress(Exception):
         yield "copy", repr(copy.deepcopy(value))
+
+
+def _is_tuple(value: object) -> bool:
+    return isinstance(value, tuple)
 
 
 def _attributes(value: object) -> str:
@@ -140,7 +145,7 @@ def _attributes(value: object) -> str:
 
 def _other(value: Any) -> Any:
     """Something of the same type with another secret, so that a diff goes into that field."""
-    if isinstance(value, tuple) and hasattr(value, "_replace"):
+    if _is_tuple(value) and hasattr(value, "_replace"):
         return value._replace(**dict.fromkeys(_fields_with_secrets(value), CALLED_SECRET))
     try:
         twin = copy.copy(value)

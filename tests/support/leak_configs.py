@@ -43,20 +43,17 @@ _AROUND = (
 
 def config_paths() -> Iterator[LeakPath]:
     """Files as they should be, with damage around the secret, and with a secret elsewhere."""
-    key = f"{_PREFIX}oauth2.clientSecret"
     yield LeakPath("load_config", _loaded)
-    yield LeakPath("load_config, its inbox", lambda world: _loaded(world).default)
-    yield LeakPath("load_config, a setting", lambda world: _loaded(world).settings[key])
-    yield LeakPath("load_config, $file", lambda world: _with_secret_file(world, FILE_SECRET))
+    yield LeakPath("load_config, its inbox", _its_inbox)
+    yield LeakPath("load_config, a setting", _a_setting)
+    yield LeakPath("load_config, $file", _with_secret_file, (FILE_SECRET,))
     plain = SECRET.replace("%", "")
     for around in _AROUND:
         value = around.replace("%s", plain)
         yield _config(f"secret as {around!r}", _TEXT.replace("%s", value))
         yield _config(f"secret as {around!r}, quoted", _TEXT.replace("%s", f'"{value}"'))
         yield LeakPath(f"$file with {around!r}", _with_secret_file, (value,))
-        yield LeakPath(
-            f"$file named {around!r}", lambda world, it=value: _with_secret_file(world, None, it)
-        )
+        yield LeakPath(f"$file named {around!r}", _with_secret_file, (None, value))
     for name in (*_VALUES, *_OTHERS):
         good = _TEXT.replace("%s", plain)
         mine = _line(name, _VALUES.get(name, "x").replace("%s", plain))
@@ -96,7 +93,19 @@ def config_paths() -> Iterator[LeakPath]:
 
 
 def _config(name: str, text: str) -> LeakPath:
-    return LeakPath(f"load_config, {name}", lambda world: _only_findings(_written(world, text), {}))
+    return LeakPath(f"load_config, {name}", _findings_of, (text,))
+
+
+def _findings_of(world: World, text: str) -> object:
+    return _only_findings(_written(world, text), {})
+
+
+def _its_inbox(world: World) -> object:
+    return _loaded(world).default
+
+
+def _a_setting(world: World) -> object:
+    return _loaded(world).settings[f"{_PREFIX}oauth2.clientSecret"]
 
 
 def _with_environment(world: World, environ: dict[str, str]) -> object:

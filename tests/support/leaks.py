@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
             yield current
             waiting += [current.__cause__, current.__context__]
             if isinstance(current, BaseExceptionGroup):
-                waiting += current.exceptions
+                waiting += cast("BaseExceptionGroup[BaseException]", current).exceptions
 
 
 def frames_of(error: BaseException) -> Iterator[FrameType]:
