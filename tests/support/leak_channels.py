@@ -19,7 +19,6 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from _pytest._io.saferepr import saferepr
-from rich.pretty import pretty_repr
 from typing_extensions import override
 
 from support.leaks import CALLED_SECRET, chain_of, frames_of, leaks_in
@@ -67,7 +66,7 @@ def channels_of_error(
         yield "notes", repr(getattr(current, "__notes__", []))
         yield "copy", repr(vars(copy.copy(current))) if _is_ours(current) else ""
         yield "pprint", pprint.pformat([current, vars(current)])
-        yield "rich", pretty_repr([current, vars(current)])
+        yield "rich", _by_rich([current, vars(current)])
         yield "pytest: locals", saferepr(current, maxsize=None)
         yield "printed traceback with locals", _text_with_locals(current)
         for frame in frames_of(current):
@@ -112,7 +111,7 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
     yield "format", f"{value}"
     yield "percent", "%s %r" % (value, value)  # noqa: UP031 - as loggers do it
     yield "pprint", pprint.pformat([value])
-    yield "rich", pretty_repr([value])
+    yield "rich", _by_rich([value])
     yield "pytest: locals", saferepr(value, maxsize=None)
     yield "pytest: assertion diff", compare(value, _other(value))
     yield "pytest: assertion diff", compare([value], [_other(value)])
@@ -130,6 +129,15 @@ def channels_of_value(value: Any, compare: Callable[[Any, Any], str]) -> Iterato
         yield "pickle", pickle.dumps(value).decode("latin-1")
     with contextlib.suppress(Exception):
         yield "copy", repr(copy.deepcopy(value))
+
+
+def _by_rich(value: object) -> str:
+    """As rich shows it, where some tool has brought rich."""
+    try:
+        from rich.pretty import pretty_repr
+    except ImportError:
+        return ""
+    return pretty_repr(value)
 
 
 def _is_tuple(value: object) -> bool:
