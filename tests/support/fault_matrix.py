@@ -156,6 +156,7 @@ def page() -> str:
 LONG_RUN: dict[str, tuple[int, int]] = {
     "challenge": (1_000_000, 0),
     "properties": (1_000_000, 0),
+    "advise": (1_000_000, 0),
 }
 
 
