@@ -1,0 +1,206 @@
+"""Every fault of the servers and of the machine, and what a caller gets: one table.
+
+The tests make each fault happen and hold the table to it; docs/explanation/reliability.md shows
+the same table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
+COMMAND = "python tests/support/fault_matrix.py"
+
+# The settings of the tests, in s. What follows of them stands here alone.
+TIMEOUT, DEADLINE = 0.5, 1.0
+SLACK = 2.0  # s more at most, on a busy machine
+LIMITS: dict[str, float] = {
+    "at once": 0.0,
+    "`timeout`": TIMEOUT,
+    "`deadline`": DEADLINE,
+    "twice `timeout`": 2 * TIMEOUT,
+    "3 s": 3.0,
+}
+LIMIT_OF_TOTAL = "twice `timeout`"  # from the look-up of the server's name to the selected folder
+LIMIT_OF_LOGOUT = "3 s"
+
+
+class Fault(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        place: Where it happens.
+        what: What happens.
+        outcome: The class of the error, or ``works``.
+        retryable: The error's attribute; None where it has none.
+        within: After how long at most; a key of :data:`LIMITS`.
+        retried: What the library tries again by itself.
+    """
+
+    place: str
+    what: str
+    outcome: str
+    retryable: bool | None
+    within: str
+    retried: str = "nothing"
+
+    @property
+    def id(self) -> str:
+        """Its name in the tests."""
+        return f"{self.place}: {self.what}"
+
+
+ENDPOINT, IMAP, MACHINE = "token endpoint", "IMAP", "this machine"
+STAGES = ("greeting", "CAPABILITY", "AUTHENTICATE", "SELECT")
+_UNTIL = "the request, until `deadline`"
+
+
+def _endpoint(
+    what: str, *, retryable: bool = True, within: str = "`deadline`", retried: str = _UNTIL
+) -> Fault:
+    return Fault(ENDPOINT, what, "TokenEndpointUnavailable", retryable, within, retried)
+
+
+def _for_good(what: str, *, retryable: bool = False, within: str = "at once") -> Fault:
+    return _endpoint(what, retryable=retryable, within=within, retried="nothing")
+
+
+def _imap(place: str, what: str, within: str, *, retryable: bool = True) -> Fault:
+    return Fault(f"{IMAP}, {place}", what, "ConnectionFailed", retryable, within)
+
+
+_STAGE_FAULTS = {
+    "connection reset": "at once",
+    "connection closed": "at once",
+    "silence": "`timeout`",
+    "a byte now and then": LIMIT_OF_TOTAL,
+    "lines without an end": LIMIT_OF_TOTAL,
+    "a line without an end": LIMIT_OF_TOTAL,
+    "a literal of a terabyte": "at once",
+    "no IMAP": "at once",
+    "BYE": "at once",
+}
+
+FAULTS: tuple[Fault, ...] = (
+    _endpoint("connection refused"),
+    _endpoint("connection reset"),
+    _endpoint("connection closed"),
+    _endpoint("silence"),
+    _endpoint("a byte of the head now and then"),
+    _endpoint("a byte of the body now and then"),
+    _endpoint("no HTTP"),
+    _endpoint("503"),
+    _endpoint("a proxy that refuses"),
+    _endpoint("a proxy that answers a byte now and then"),
+    _for_good("a body without an end", retryable=True, within="`timeout`"),
+    _for_good("200 that is not a token", retryable=True),
+    _for_good("429 with a pause beyond the deadline", retryable=True),
+    _for_good("a redirect"),
+    _for_good("a certificate of somebody else"),
+    _for_good("a certificate for another name"),
+    _for_good("a certificate that has expired"),
+    Fault(ENDPOINT, "refusal", "TokenRequestRejected", retryable=False, within="at once"),
+    _imap("connect", "connection refused", "at once"),
+    _imap("connect", "silence in place of TLS", "`timeout`"),
+    _imap("connect", "a certificate of somebody else", "at once", retryable=False),
+    _imap("connect", "a certificate for another name", "at once", retryable=False),
+    _imap("connect", "a certificate that has expired", "at once", retryable=False),
+    Fault(f"{IMAP}, STARTTLS", "not offered", "InsecureConnectionError", False, "at once"),
+    _imap("STARTTLS", "more said before TLS begins", "at once"),
+    _imap("STARTTLS", "refused", "at once"),
+    *(
+        _imap(stage, what, within)
+        for stage, (what, within) in itertools.product(STAGES, _STAGE_FAULTS.items())
+    ),
+    *(
+        Fault(f"{IMAP}, LOGOUT", what, "works", None, LIMIT_OF_LOGOUT)
+        for what in ("connection reset", "silence", "a byte now and then", "lines without an end")
+    ),
+    Fault(MACHINE, "the name of the token endpoint is not found", "TokenEndpointUnavailable", True,
+          "`deadline`", _UNTIL),
+    Fault(MACHINE, "looking up the token endpoint hangs", "TokenEndpointUnavailable", True,
+          "`deadline`", _UNTIL),
+    Fault(MACHINE, "looking up the IMAP server hangs", "ConnectionFailed", True, LIMIT_OF_TOTAL),
+    Fault(MACHINE, "its clock is a day ahead", "works", None, "at once"),
+    Fault(MACHINE, "its clock is a day behind", "works", None, "at once"),
+    Fault(MACHINE, "no file descriptor for the token request", "TokenEndpointUnavailable", True,
+          "`deadline`", _UNTIL),
+    Fault(MACHINE, "no file descriptor for the IMAP connection", "ConnectionFailed", True,
+          "at once"),
+    Fault(MACHINE, "Ctrl-C while the token is fetched", "KeyboardInterrupt", None, "at once"),
+    *(
+        Fault(MACHINE, f"Ctrl-C at {stage}", "KeyboardInterrupt", None, "at once")
+        for stage in STAGES
+    ),
+)  # fmt: skip
+
+
+def page() -> str:
+    """docs/explanation/reliability.md."""
+    head = "| where | fault | the caller gets | `retryable` | within | tried again |"
+    rows = (
+        f"| {fault.place} | {fault.what} | {_outcome(fault)} | {_yes_or_no(fault.retryable)} "
+        f"| {fault.within} | {fault.retried} |"
+        for fault in FAULTS
+    )
+    line = "| --- | --- | --- | --- | --- | --- |"
+    return "\n".join([_INTRODUCTION, head, line, *rows, "", *_fuzzing(), ""])
+
+
+# Of one long run, with the seed 1, each harness by itself: executions, crashes.
+LONG_RUN: dict[str, tuple[int, int]] = {
+    "challenge": (1_000_000, 0),
+    "properties": (1_000_000, 0),
+    "advise": (1_000_000, 0),
+}
+
+
+def _fuzzing() -> Iterator[str]:
+    yield _FUZZING
+    yield "| harness | executions | crashes |"
+    yield "| --- | ---: | ---: |"
+    for name, (executions, crashes) in LONG_RUN.items():
+        yield f"| {name} | {executions:,} | {crashes} |"
+
+
+def _outcome(fault: Fault) -> str:
+    return "what was asked for" if fault.outcome == "works" else f"`{fault.outcome}`"
+
+
+def _yes_or_no(value: bool | None) -> str:
+    if value is None:
+        return "-"
+    return "yes" if value else "no"
+
+
+_INTRODUCTION = f"""\
+<!-- Made from tests/support/fault_matrix.py by: {COMMAND} -->
+# Reliability
+
+What a program gets when servers, the network or its own machine fail. Every row is a test: the fault is made to happen, the error's class, its `retryable` and the time are compared with the row, and afterwards there must be no thread and no socket of the library left, and the same process logs in as if nothing had been. Only a look-up of a name that hangs keeps its thread, and nobody waiting, until the system gives it up.
+
+- `timeout` and `deadline` are those of `TokenSource` for the token endpoint (10 s and 30 s unless given), and `timeout` is that of `open_mailbox` for IMAP (30 s). With IMAP it is the longest single wait; all waits together, from looking up the server's name to the selected folder, take at most {LIMIT_OF_TOTAL}, and LOGOUT at most {LIMIT_OF_LOGOUT}. A busy machine may add up to {SLACK:.0f} s.
+- **Lost is nothing.** A failure on the way in happens before any message is touched. What was done in the body of `open_mailbox` stands when LOGOUT fails. A token that is still valid goes on being given while the endpoint fails: these rows are for a program that has none.
+- **Tried again** is what the library does by itself. `retryable` says whether the same call may succeed later without anybody changing anything; a program that gets `yes` waits, at least `retry_after` seconds if the server asked for that, and calls again.
+"""  # noqa: E501 - a page's lines are as long as its sentences
+
+_FUZZING = """\
+## Whatever the bytes are
+
+What reads bytes from outside is fuzzed: `.properties` files, a whole configuration, the answer of the token endpoint, the challenge of AUTHENTICATE, the texts that get advice, and all that an IMAP server says from its greeting to LOGOUT. Each input must end in a result or in a documented error, within 5 s of the processor. A few hundred inputs for each run with the tests; any number runs with
+
+```
+python -m tests.fuzz                                        # the names
+python -m tests.fuzz properties --executions 1000000 --seed 1
+```
+
+The same seed gives the same inputs; an input that is not borne is printed in base64, and the command ends with status 1. A long run:
+"""  # noqa: E501 - as above
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
