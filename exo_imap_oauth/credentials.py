@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from typing_extensions import override
 
-from exo_imap_oauth._credentials.callables import fingerprint_of, problem_of_callable, returned_by
+from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
 from exo_imap_oauth._credentials.certificate import load, validity_problem
-from exo_imap_oauth._text import is_guid
+from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import TokenError
 
@@ -71,10 +71,12 @@ class ClientSecret:
         if problem is not None:
             del secret
             raise problem
-        self._secret = secret
+        self._secret: str | Asked
         if isinstance(secret, str):
+            self._secret = HiddenText(secret)
             self.fingerprint = sha256(secret.encode()).digest()
         else:
+            self._secret = Asked(secret, "client secret")
             self.fingerprint = fingerprint_of(secret)
 
     @property
@@ -87,6 +89,11 @@ class ClientSecret:
     def may_change(self) -> bool:
         """Whether it is a callable."""
         return not isinstance(self._secret, str)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no text may show: the secret, or what the callable returned last."""
+        return [self._secret if isinstance(self._secret, str) else self._secret.last]
 
     def current(self) -> ClientSecret:
         """The secret that the callable returns now.
@@ -107,7 +114,7 @@ class ClientSecret:
     def _value(self) -> str:
         if isinstance(self._secret, str):
             return self._secret
-        secret = returned_by(self._secret, "client secret")
+        secret = self._secret()
         problem = _problem_of_text(secret)
         if problem is not None:
             del secret
@@ -228,6 +235,11 @@ class ClientCertificate:
         """It never does."""
         return False
 
+    @property
+    def secrets(self) -> list[str]:
+        """None: the key is in no text."""
+        return []
+
     def current(self) -> Self:
         """This certificate."""
         return self
@@ -318,7 +330,7 @@ class ClientAssertion:
         if problem is not None:
             del assertion  # somebody gave the assertion itself
             raise problem
-        self._assertion = assertion
+        self._assertion = Asked(assertion, "assertion")
         self.fingerprint = sha256(b"assertion" + fingerprint_of(assertion)).digest()
 
     @property
@@ -335,6 +347,11 @@ class ClientAssertion:
         """
         return False
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no text may show: the assertion that was used last."""
+        return [self._assertion.last]
+
     def current(self) -> Self:
         """This credential."""
         return self
@@ -345,7 +362,7 @@ class ClientAssertion:
         Raises:
             TokenError: The callable raised something, or returned no JWT.
         """
-        assertion = returned_by(self._assertion, "assertion")
+        assertion = self._assertion()
         kind = type(assertion).__name__
         if isinstance(assertion, str):
             assertion, kind = assertion.strip(), "another text"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache, cached
 
 from exo_imap_oauth._process_lock import process_lock
-from exo_imap_oauth._text import described
+from exo_imap_oauth._text import HiddenText, described
 from exo_imap_oauth.errors import TokenError
 
 if TYPE_CHECKING:
@@ -28,16 +28,36 @@ def problem_of_callable(name: str, value: object, expected: str) -> TypeError | 
     return None
 
 
-def returned_by(function: Callable[[], str], what: str) -> str:
-    """What a user's callable returns.
+class Asked:
+    """A user's function, and what it returned last, which its next error must not show.
 
-    Raises:
-        TokenError: It raised something.
+    Args:
+        function: Returns the value.
+        what: What that is, in the text of errors.
     """
-    try:
-        return function()
-    except Exception as error:
-        raise TokenError(f"the {what} could not be obtained: {described(error)}") from error
+
+    __slots__ = ("_function", "_what", "last")
+
+    def __init__(self, function: Callable[[], str], what: str) -> None:
+        self._function = function
+        self._what = what
+        self.last = ""
+
+    def __call__(self) -> str:
+        """What the function returns now.
+
+        Raises:
+            TokenError: It raised something.
+        """
+        try:
+            value = self._function()
+        except Exception as error:  # noqa: BLE001 - it is not ours; nor is its text, to be chained
+            why = described(error, [self.last])
+        else:
+            if isinstance(value, str):
+                self.last = HiddenText(value)
+            return value
+        raise TokenError(f"the {self._what} could not be obtained: {why}")
 
 
 def _is_hashable(value: object) -> bool:

@@ -120,7 +120,7 @@ def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
     try:
         outcome = _cached_or_requested(slot, request, flight)
     except Exception as error:  # noqa: BLE001 - a user's cache may raise anything
-        outcome = _failure("getting a token failed", error, slot.token)
+        outcome = _failure("getting a token failed", error, request, slot.token)
     except BaseException as error:  # noqa: BLE001 - Ctrl-C, where the caller itself fetches
         raise error.with_traceback(None) from None  # whose frames hold the form
     finally:
@@ -162,9 +162,10 @@ def _requested(
         try:
             slot.cache.set(slot.key, result)
         except Exception as error:  # noqa: BLE001 - as above, but this one knows the new token
-            return _failure("the token cache failed", error, result)
+            return _failure("the token cache failed", error, request, result)
     return result
 
 
-def _failure(what: str, error: Exception, token: AccessToken) -> TokenError:
-    return TokenError(f"{what}: {described(error, [token.token])}")
+def _failure(what: str, error: Exception, request: TokenRequest, token: AccessToken) -> TokenError:
+    secrets = [token.token, *request.credential.secrets]
+    return TokenError(f"{what}: {described(error, secrets)}")

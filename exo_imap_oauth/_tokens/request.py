@@ -38,6 +38,11 @@ class Credential(Protocol):
         """Whether :meth:`current` may give another one next time."""
         ...
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no text may show, as far as it is known."""
+        ...
+
     def current(self) -> Credential:
         """This credential as it is now, which does not change any more.
 
