@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import pytest
 from pymap.backend.session import BaseSession as MailboxSession
@@ -244,43 +244,56 @@ def test_it_stops_while_it_waits_for_its_next_try(
 
 # ---- everything ------------------------------------------------------------------------------
 
+
+class Plan(NamedTuple):
+    """A fault, and where it strikes."""
+
+    fault: Fault
+    command: str | None = None
+    reply: Literal["NO"] | None = None
+
+
+AT_ANY_COMMAND = (
+    Plan(Fault.IMAP_RESET),
+    Plan(Fault.IMAP_THROTTLED),
+    Plan(Fault.IMAP_THROTTLED, reply="NO"),
+    Plan(Fault.IMAP_SESSION_INVALIDATED),
+    Plan(Fault.IMAP_CONNECTION_CLOSED),
+)
 IN_SESSION = [
-    (fault, command)
+    planned._replace(command=command)
     for command in ("UID SEARCH", "UID FETCH", "UID STORE", "IDLE")
-    for fault in (
-        Fault.IMAP_RESET,
-        Fault.IMAP_THROTTLED,
-        Fault.IMAP_SESSION_INVALIDATED,
-        Fault.IMAP_CONNECTION_CLOSED,
-    )
-]
+    for planned in AT_ANY_COMMAND
+] + [Plan(Fault.IMAP_IDLE_RESET)]
 LOGGING_IN = [
-    (Fault.IMAP_BYE_GREETING, None),
-    (Fault.IMAP_AUTHENTICATE_FAILED, None),
-    (Fault.IMAP_CHALLENGE, None),
-    (Fault.IMAP_NO_XOAUTH2, None),
-    (Fault.IMAP_NO_SASL_IR, None),
-    (Fault.IMAP_RESET, "AUTHENTICATE"),
-    (Fault.IMAP_THROTTLED, "AUTHENTICATE"),
-    (Fault.IMAP_CONNECTION_CLOSED, "SELECT"),
+    Plan(Fault.IMAP_BYE_GREETING),
+    Plan(Fault.IMAP_AUTHENTICATE_FAILED),
+    Plan(Fault.IMAP_CHALLENGE),
+    Plan(Fault.IMAP_WRONG_SERVER),
+    Plan(Fault.IMAP_THROTTLED, "SELECT", "NO"),
+    Plan(Fault.IMAP_NO_XOAUTH2),
+    Plan(Fault.IMAP_NO_SASL_IR),
+    Plan(Fault.IMAP_RESET, "AUTHENTICATE"),
+    Plan(Fault.IMAP_THROTTLED, "AUTHENTICATE"),
+    Plan(Fault.IMAP_CONNECTION_CLOSED, "SELECT"),
 ]
 FETCHING_A_TOKEN = [
-    (Fault.TOKEN_HTML, None),
-    (Fault.TOKEN_TRUNCATED_JSON, None),
-    (Fault.TOKEN_REDIRECT, None),
-    (Fault.TOKEN_EXPIRED_CERTIFICATE, None),
-    (Fault.TOKEN_FOREIGN_CERTIFICATE, None),
+    Plan(Fault.TOKEN_HTML),
+    Plan(Fault.TOKEN_TRUNCATED_JSON),
+    Plan(Fault.TOKEN_REDIRECT),
+    Plan(Fault.TOKEN_EXPIRED_CERTIFICATE),
+    Plan(Fault.TOKEN_FOREIGN_CERTIFICATE),
 ]
 SLOW = [
-    (Fault.IMAP_NO_GREETING, None),
-    (Fault.IMAP_STALL, "UID FETCH"),
-    (Fault.IMAP_LONG_LINE, "UID SEARCH"),
-    (Fault.IMAP_ENDLESS_LINES, "UID STORE"),
-    (Fault.TOKEN_REFUSE, None),
-    (Fault.TOKEN_RESET, None),
-    (Fault.TOKEN_THROTTLED, None),
-    (Fault.TOKEN_UNAVAILABLE, None),
-    (Fault.TOKEN_HUGE_BODY, None),
+    Plan(Fault.IMAP_NO_GREETING),
+    Plan(Fault.IMAP_STALL, "UID FETCH"),
+    Plan(Fault.IMAP_LONG_LINE, "UID SEARCH"),
+    Plan(Fault.IMAP_ENDLESS_LINES, "UID STORE"),
+    Plan(Fault.TOKEN_REFUSE),
+    Plan(Fault.TOKEN_RESET),
+    Plan(Fault.TOKEN_THROTTLED),
+    Plan(Fault.TOKEN_UNAVAILABLE),
+    Plan(Fault.TOKEN_HUGE_BODY),
 ]
 FAULTS = 500
 PARTS = 4  # so that several workers share them
@@ -307,13 +320,19 @@ def test_no_message_is_lost_in_five_hundred_faults(
     handled = Handled()
     source = inbox.token_source()
     with listening(inbox, handled, timeout=0.5):
-        for number, (fault, command) in enumerate(plan):
+        for number, planned in enumerate(plan):
+            fault = planned.fault
             handled.wait_for(3 + number)
             token = token_of(source)
-            injection = exchange.inject(fault, seconds=takes_seconds.get(fault), command=command)
+            injection = exchange.inject(
+                fault,
+                seconds=takes_seconds.get(fault),
+                command=planned.command,
+                reply=planned.reply,
+            )
             if fault.name.startswith("TOKEN_"):
                 source.invalidate(token)
-            elif (fault, command) in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
+            elif planned in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
                 exchange.inject(Fault.IMAP_RESET, command="UID SEARCH")
             deliver(exchange, f"message {number}")
             injection.wait_for_hits(timeout=LIMIT)
