@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from exo_imap_oauth import AccessToken
     from exo_imap_oauth.testing import ReadyExchange
 
-EXAMPLE = Path(__file__).parents[1] / "docs/examples/inbox_listener.py"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "how-to/listen.md"
+EXAMPLE = DOCS / "examples/inbox_listener.py"
 LIMIT = 60.0  # s, for what takes some milliseconds on an idle machine
 
 
@@ -344,6 +347,24 @@ def test_no_message_is_lost_in_five_hundred_faults(
 
 
 # ---- as a program ----------------------------------------------------------------------------
+
+
+def test_the_page_runs_as_it_stands(exchange: ReadyExchange, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    exchange.write_config(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        lines = [program.stdout.readline().strip() for _ in range(3)]
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=LIMIT)
+    assert program.returncode == 0
+    assert lines == [f"default Sample message {number}" for number in (1, 2, 3)]
 
 
 def test_sigterm_ends_the_program_cleanly(exchange: ReadyExchange, tmp_path: Path) -> None:
