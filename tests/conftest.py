@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
     from support.oidc_provider import OidcProvider
 
     from exo_imap_oauth.testing import ReadyExchange
+
+
+@pytest.fixture(autouse=True)
+def no_fetch_outlives_its_test() -> Iterator[None]:
+    """What goes on would ask an endpoint of a later test that happens to get the same port."""
+    yield
+    threads = [t for t in threading.enumerate() if t.name.startswith("exo_imap_oauth-")]
+    if not threads:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exo_imap_oauth._tokens.endpoint._slept", lambda *_: False)  # no more tries
+        for thread in threads:
+            thread.join(60)
+    assert not [thread for thread in threads if thread.is_alive()]
 
 
 @pytest.fixture(scope="session")
