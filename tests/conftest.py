@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
+from support.missing import skip_or_fail
 from support.redis_server import find_redis
 from support.servers import Servers, running_servers
 
@@ -44,24 +44,18 @@ def no_fetch_outlives_its_test() -> Iterator[None]:
 def dovecot_binary() -> str:
     """Dovecot's path; without one the test is skipped, in CI it fails."""
     path = find_dovecot()
-    if path is not None:
-        return path
-    how = "install it: apt-get install dovecot-core dovecot-imapd"
-    if os.environ.get("CI"):
-        pytest.fail(how)
-    pytest.skip(how)
+    if path is None:
+        skip_or_fail("install it: apt-get install dovecot-core dovecot-imapd")
+    return path
 
 
 @pytest.fixture(scope="session")
 def redis_binary() -> str:
     """redis-server's path; without one the test is skipped, in CI it fails."""
     path = find_redis()
-    if path is not None:
-        return path
-    how = "install it: apt-get install redis-server"
-    if os.environ.get("CI"):
-        pytest.fail(how)
-    pytest.skip(how)
+    if path is None:
+        skip_or_fail("install it: apt-get install redis-server")
+    return path
 
 
 @pytest.fixture
@@ -140,9 +134,7 @@ def oidc_provider() -> Iterator[OidcProvider]:
             with node.OidcProvider(folder) as provider:
                 yield provider
             return
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    skip_or_fail(reason)
 
 
 @pytest.fixture(scope="session")
