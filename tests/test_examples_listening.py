@@ -51,6 +51,7 @@ SECONDS = float(os.environ.get("LISTEN_SECONDS", "5"))
 LIFETIME = int(os.environ.get("LIFETIME", "4"))  # s, of a token
 
 
+@pytest.mark.slow
 # aioimaplib leaves its transports to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")

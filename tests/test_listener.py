@@ -308,7 +308,9 @@ def token_of(source: TokenSource) -> AccessToken:
             return source.get_token()
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+)
 def test_no_message_is_lost_in_five_hundred_faults(
     exchange: ReadyExchange, inbox: InboxConfig, capsys: pytest.CaptureFixture[str], part: int
 ) -> None:
@@ -536,6 +538,7 @@ KILLS = 20
 BETWEEN_KILLS = 5
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_again_and_again_loses_no_message(
     exchange: ReadyExchange, tmp_path: Path
 ) -> None:

@@ -462,6 +462,7 @@ def _fleet(exchange: ReadyExchange, server: RedisServer, client: Any, tmp_path: 
     return Fleet(exchange, server, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_cold_fleet_makes_one_request_and_so_it_does_at_expiry(
     fleet: Fleet, exchange: ReadyExchange
 ) -> None:
@@ -476,6 +477,7 @@ def test_a_cold_fleet_makes_one_request_and_so_it_does_at_expiry(
     assert len(exchange.token_requests) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_keeps_nobody_waiting_longer_than_its_lease(
     fleet: Fleet, exchange: ReadyExchange
 ) -> None:
@@ -513,6 +515,7 @@ in_processes(work)
 )
 
 
+@pytest.mark.slow
 def test_a_fleet_goes_on_while_redis_is_gone(
     exchange: ReadyExchange, own_server: RedisServer, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.reach import reach
 from exo_imap_oauth._imap.replies import broken_body_error
 from exo_imap_oauth._text import hide
+from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
     import ssl
@@ -134,7 +135,7 @@ class Client(imaplib.IMAP4):
                 raise self.abort("the server sent more before TLS began")
             sock.settimeout(self._left())
             assert ssl_context is not None  # ours always has one
-            return ssl_context.wrap_socket(sock, **options)
+            return secured(sock, ssl_context, **options)
 
         return super().starttls(SimpleNamespace(wrap_socket=wrap_socket))
 
@@ -261,8 +262,7 @@ class TlsClient(Client, imaplib.IMAP4_SSL):
     def _create_socket(self, timeout: float) -> socket.socket:
         sock = super()._create_socket(timeout)
         try:
-            secured: ssl.SSLSocket = self.ssl_context.wrap_socket(sock, server_hostname=self.host)
+            return secured(sock, self.ssl_context, server_hostname=self.host)
         except BaseException:
             sock.close()  # what failed may not have come to own it
             raise
-        return secured

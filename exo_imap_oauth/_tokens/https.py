@@ -23,6 +23,7 @@ from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
 
 from exo_imap_oauth._tokens.request import check_trust
+from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
     import ssl
@@ -131,6 +132,10 @@ class _BorrowedContext:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - it stands for any attribute
         return getattr(self._context, name)
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:  # noqa: ANN401 - the context's own
+        """Put a connection under TLS."""
+        return secured(sock, self._context, **options)
 
     def set_alpn_protocols(self, protocols: list[str]) -> None:
         """Leave the lender's as they are."""

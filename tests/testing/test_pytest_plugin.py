@@ -150,6 +150,7 @@ def test_the_documentation_shows_a_test_that_passes_and_a_program_that_runs(run:
     assert done.stdout == b"('OK', [b'3'])\n"
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_do_not_meet(run: Run) -> None:
     pytest.importorskip("xdist")
     result = run("-n", "2", program=PROGRAM, test_program=PROJECT)
