@@ -45,6 +45,7 @@ _logger = logging.getLogger(__name__)
 
 _NEW_TOKEN_EVERY = 5.0  # s between looks for the new token, once one is being fetched
 _MARGIN = 300.0  # s before its end from which on a token that does not say is replaced
+_SHORTEST_SESSION = 60.0  # s, with a token of a source that is not ours
 _GRACE = 0.7  # s that a command under way has when it is time to stop
 _LOOK_FOR_STOP = 0.2  # s between looks, while an inbox is being opened
 
@@ -231,19 +232,24 @@ class InboxListener:
             return self._token.get_token()
         return issued_by(self._token, self._inbox.scope)
 
-    def _is_replaced(self, token: AccessToken) -> bool:
+    def _is_replaced(self, token: AccessToken, began: float) -> bool:
         """Whether the next session would have another token."""
-        if not isinstance(self._token, TokenSource) and time.time() < _ends_on(token):
-            return False  # others may give a new one each time that they are asked
+        if not isinstance(self._token, TokenSource):
+            # Others may give a new one each time that they are asked, so not too often, even if
+            # this machine's clock makes each new one look old.
+            due = max(_ends_on(token), began + _SHORTEST_SESSION)
+            if time.time() < due:
+                return False
         return self._current_token().token != token.token
 
     def _read(self, imap: imaplib.IMAP4, token: AccessToken) -> None:
+        began = time.time()
         validity = imap.response("UIDVALIDITY")[1][0]
         while not self._bell.has_rung:
             imap.response("EXISTS")  # forget what was said before the search
             self._unread.look(imap, validity, lambda: self._bell.has_rung)
             self._retries.end()
-            if self._is_replaced(token):
+            if self._is_replaced(token, began):
                 return
             if imap.response("EXISTS")[1] == [None]:  # else mail came during the look
                 self._wait(imap, token)

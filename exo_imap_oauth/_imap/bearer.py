@@ -74,8 +74,8 @@ class Bearer:
         if isinstance(self._token, AccessToken):
             self.obtain()
             self.message()  # refuses a malformed token before anything is connected
-        elif problem := problem_of_source(self._token, "token", _EXPECTED):
-            raise problem
+        elif unusable := problem_of_source(self._token, "token", _EXPECTED):
+            raise unusable
 
     def obtain(self) -> None:
         """Get the token that the next attempt uses, unless there is one already.
