@@ -123,7 +123,8 @@ def test_a_credential_of_azure_identity(service: Service, tmp_path: Path, kind: 
     identity = pytest.importorskip("azure.identity")
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority().cert_pem.bytes())
-    client, proof = service.client, {"client_secret": service.client.client_secret}
+    client: Client = service.client
+    proof: dict[str, Any] = {"client_secret": client.client_secret}
     if kind == "CertificateCredential":
         client, proof = service.older_signer, {"certificate_data": service.pem}
     with getattr(identity, kind)(
