@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import random
 
-from exo_imap_oauth._text import quotable
+from exo_imap_oauth._text import described, quotable
 from exo_imap_oauth.errors import ExoImapOAuthError
 
 _logger = logging.getLogger(__name__)
 
 _MOST_DOUBLINGS = 20
+_MOST_LINES = 20  # of the notes of an error
 
 
 class Retries:
@@ -68,6 +69,12 @@ class Retries:
             )
             return
         self._last_problem = problem
-        ours = isinstance(error, ExoImapOAuthError)
-        text = str(error) if ours else quotable(f"{kind}: {error}")
+        text = str(error) if isinstance(error, ExoImapOAuthError) else _foreign(error)
         _logger.warning("inbox %s: %s\nNext try in %.1f s", self._inbox, text, pause)
+
+
+def _foreign(error: Exception) -> str:
+    """What an error of somebody else's says, with its notes, which may hold our advice."""
+    notes = "\n".join(map(str, getattr(error, "__notes__", ())))
+    lines = [quotable(line) for line in notes.splitlines()[:_MOST_LINES]]
+    return "\n  ".join([described(error), *lines])
