@@ -336,4 +336,5 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
 
     def _log(self, text: str) -> None:
         if self.debug:
-            _logger.info("inbox %s: %s", one_line(self.name), text)
+            name = one_line(self.name)
+            _logger.info("inbox %s: %s", name, text, extra={"exo_inbox": name})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import _thread
-import contextvars
 import copy
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool
     # In the context of the caller: a tracer finds the span that the request belongs to, a log
     # filter its request ID, and a secret's function what the program has set.
     thread = threading.Thread(
-        target=contextvars.copy_context().run,
+        target=copy_context().run,
         args=(_fetch, slot, request, flight),
         name="exo_imap_oauth-token",
         daemon=True,

@@ -234,13 +234,15 @@ class Slot:
         serves_for = self.token.expires_on - self.clock.time()
         if serves_for <= 0:
             return
+        advice = failure.advice.id if failure.advice else None
         _logger.warning(
             "no new access token could be fetched%s; the current one serves for another %d min,"
             " next try in %.0f s: %s",
-            f" [{failure.advice.id}]" if failure.advice else "",
+            f" [{advice}]" if advice else "",
             serves_for // 60,
             _pause_after(failure),
             failure,
+            extra={"exo_advice": advice},
         )
 
     def invalidate(self, token: AccessToken) -> None:
