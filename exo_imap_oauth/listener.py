@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
 from typing_extensions import override
@@ -25,7 +26,7 @@ from exo_imap_oauth._imap.idle import idle
 from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
-from exo_imap_oauth._text import check_seconds
+from exo_imap_oauth._text import check_seconds, one_line
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -129,7 +130,7 @@ class InboxListener:
         self._timeout = timeout
         self._look_every = look_every
         self._bell = Bell()
-        self._retries = Retries(inbox.name, pause, longest_pause)
+        self._retries = Retries(one_line(inbox.name), pause, longest_pause)
         self._unread = Unread(inbox, handle, self._retries.growing_pause, self._tell)
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
@@ -187,7 +188,8 @@ class InboxListener:
         try:
             self._on_failure(self._inbox, error, pause)
         except Exception:
-            _logger.exception("inbox %s: on_failure raised", self._inbox.name)
+            name = one_line(self._inbox.name)
+            _logger.exception("inbox %s: on_failure raised", name, extra={"exo_inbox": name})
 
     # ---- one connection ----------------------------------------------------------------------
 
@@ -210,7 +212,10 @@ class InboxListener:
         """
         opening: Future[_Opened] = Future()
         threading.Thread(
-            target=self._open, args=(opening,), name="exo_imap_oauth-open", daemon=True
+            target=copy_context().run,
+            args=(self._open, opening),
+            name="exo_imap_oauth-open",
+            daemon=True,
         ).start()
         while not self._bell.has_rung:
             if wait([opening], timeout=_LOOK_FOR_STOP).done:
@@ -312,7 +317,12 @@ def listen(
             _stop_all(listeners)
 
     threads = [
-        threading.Thread(target=run, args=(listener,), name="exo_imap_oauth-listener", daemon=True)
+        threading.Thread(
+            target=copy_context().run,  # what the caller has set, tracing and logging find there
+            args=(run, listener),
+            name="exo_imap_oauth-listener",
+            daemon=True,
+        )
         for listener in listeners
     ]
     with _stopped_by_signals(listeners):

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -676,3 +677,28 @@ def test_arguments_that_cannot_work_are_refused(
 def test_a_handler_must_be_callable(inbox: InboxConfig) -> None:
     with pytest.raises(TypeError, match="handle must be callable, not str"):
         InboxListener(inbox, cast("Any", "print"))
+
+
+SPAN: ContextVar[str] = ContextVar("SPAN", default="none")
+
+
+def test_secrets_and_handlers_see_what_the_caller_of_listen_has_set(
+    exchange: ReadyExchange, inbox: InboxConfig
+) -> None:
+    seen: list[str] = []
+
+    def secret() -> str:
+        seen.append(f"secret: {SPAN.get()}")
+        return exchange.secret.value
+
+    def leave(_inbox: InboxConfig, _message: EmailMessage) -> None:
+        seen.append(f"message: {SPAN.get()}")
+        raise SystemExit
+
+    before = SPAN.set("of the caller")
+    try:
+        with pytest.raises(SystemExit):
+            listen([replace(inbox, client_secret=secret)], leave)
+    finally:
+        SPAN.reset(before)
+    assert seen == ["secret: of the caller", "message: of the caller"]

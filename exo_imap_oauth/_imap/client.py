@@ -193,6 +193,11 @@ class Client(imaplib.IMAP4):
         self._bearer = bearer
         self._is_handed_over = True
 
+    @property
+    def login_said(self) -> str:
+        """What Exchange's OK to AUTHENTICATE said besides, fit to be quoted; mostly nothing."""
+        return self._bearer.login_said if self._bearer is not None else ""
+
     # All that imaplib does with a server goes through these three, and what others do through
     # send(), read() and readline(). On the way out imaplib catches its own aborts and raises
     # others, so the outermost method makes the error ours.

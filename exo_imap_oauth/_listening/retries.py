@@ -51,14 +51,16 @@ class Retries:
     def end(self) -> None:
         """Note that it works again."""
         if self._failures:
-            _logger.info("inbox %s works again", self._inbox)
+            _logger.info("inbox %s works again", self._inbox, extra={"exo_inbox": self._inbox})
         self._failures = 0
         self._last_problem = None
 
     def _log(self, error: Exception, pause: float) -> None:
         """Say what is wrong once, and how to fix it; then only that it still is."""
         kind = type(error).__name__
-        problem = kind, getattr(getattr(error, "advice", None), "id", None)
+        advice = getattr(getattr(error, "advice", None), "id", None)
+        extra = {"exo_inbox": self._inbox, "exo_advice": advice}
+        problem = kind, advice
         if problem == self._last_problem:
             _logger.info(
                 "inbox %s: still %s after %d tries. Next try in %.1f s",
@@ -66,11 +68,12 @@ class Retries:
                 kind,
                 self._failures,
                 pause,
+                extra=extra,
             )
             return
         self._last_problem = problem
         text = str(error) if isinstance(error, ExoImapOAuthError) else _foreign(error)
-        _logger.warning("inbox %s: %s\nNext try in %.1f s", self._inbox, text, pause)
+        _logger.warning("inbox %s: %s\nNext try in %.1f s", self._inbox, text, pause, extra=extra)
 
 
 def _foreign(error: Exception) -> str:
