@@ -6,9 +6,7 @@ import contextlib
 import imaplib
 import logging
 import socket
-import threading
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -25,6 +23,7 @@ from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
 from exo_imap_oauth._text import check_seconds, described, hide, one_line, printable
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
@@ -36,6 +35,7 @@ from exo_imap_oauth.xoauth2 import check_user
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator
+    from concurrent.futures import Future
 
     from exo_imap_oauth._tokens.request import Credential, TokenRequest
     from exo_imap_oauth.access_token import AccessToken
@@ -332,16 +332,8 @@ class _Checkup:
 
     def _within(self, what: str, advice_id: str, step: Callable[[], _T]) -> _T:
         """Take a network step in a thread: nothing else bounds name services and drips."""
-        future: Future[_T] = Future()
-
-        def take() -> None:
-            try:
-                future.set_result(step())
-            except Exception as error:  # noqa: BLE001 - result() raises it
-                future.set_exception(error)
-
         began = time.monotonic()
-        threading.Thread(target=take, name="exo_imap_oauth-checkup", daemon=True).start()
+        future = in_thread("checkup", step)
         try:
             return future.result(self.timeout)
         except TimeoutError:

@@ -88,7 +88,8 @@ class RedisTokenCache(TokenCache):
             raise ValueError(f"namespace must be a printable text, not {namespace!r}")
         self._client: Any = client  # its types fit neither pipelines nor all of its versions
         self._prefix = f"{namespace}:{_VERSION}"
-        self._question: threading.Thread | None = None  # that Redis has not answered in time
+        # What Redis has not answered in time; of a thread, since in a child it is not alive.
+        self._question: threading.Thread | None = None
         self._ask_again_at = 0.0  # time.monotonic()
         self._has_warned = False  # of an entry
 

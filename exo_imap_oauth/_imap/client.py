@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import re
-import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -16,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import override
 
 from exo_imap_oauth._imap.limits import bounded_replies
-from exo_imap_oauth._imap.reach import reach
 from exo_imap_oauth._imap.replies import broken_body_error
+from exo_imap_oauth._reach import addresses_in_time, first_to_answer
 from exo_imap_oauth._text import hide
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Generator
 
@@ -117,10 +117,9 @@ class Client(imaplib.IMAP4):
 
     def _create_socket(self, timeout: float) -> socket.socket:  # noqa: ARG002 - what is left counts
         sys.audit("imaplib.open", self, self.host, self.port)
-        sock = reach(self.host, self.port, self._left())
+        addresses = addresses_in_time(self.host, self.port, self._left())
+        sock = first_to_answer(addresses, self._left())
         try:
-            # A line that goes out in two writes would wait for Nagle's algorithm.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self._left())
         except BaseException:
             sock.close()

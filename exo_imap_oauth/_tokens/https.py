@@ -22,6 +22,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
 
+from exo_imap_oauth._reach import addresses_of, first_to_answer
 from exo_imap_oauth._tokens.request import check_trust
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 _logger = logging.getLogger(__name__)
-
-_ADDRESS_SHARE = 3.0  # s, at least, for one of several addresses to answer
 
 
 @contextlib.contextmanager
@@ -170,32 +169,14 @@ class _BoundedConnection(HTTPSConnection):
 
     @override
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers.
-
-        urllib3 lets each one use up the timeout, and Entra has many.
-        """
+        """Connect in time: urllib3 lets each address use up the timeout, and Entra has many."""
         # Nothing bounds a name service that hangs: its thread stays until it answers.
-        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        failure: OSError = TimeoutError("the name service answered too late")
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            left = self._deadline.left
-            if left <= 0:
-                break
-            share = max(_ADDRESS_SHARE, left / (len(addresses) - tried))
-            try:
-                connection = socket.socket(family, kind, protocol)
-                return self._connected(connection, address, min(left, share))
-            except OSError as error:
-                failure = error
-        raise failure
-
-    def _connected(self, connection: socket.socket, address: Any, timeout: float) -> socket.socket:  # noqa: ANN401 - its form is the family's
+        addresses = addresses_of(self._dns_host, self.port)
+        if self._deadline.left <= 0:
+            raise TimeoutError("the name service answered too late")
+        connection = first_to_answer(addresses, self._deadline.left)
         try:
-            for option in self.socket_options or ():
-                connection.setsockopt(*option)
-            connection.settimeout(timeout)
-            connection.connect(address)
-            connection.settimeout(self._deadline.left)
+            connection.settimeout(max(0.1, self._deadline.left))  # 0 would mean not to wait
             self._deadline.cuts(connection)
         except BaseException:
             connection.close()
