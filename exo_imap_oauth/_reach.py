@@ -1,14 +1,18 @@
-"""A TCP connection to a host within a time, whatever the name service and its answers do."""
+"""A TCP connection to a host: made within a time, whatever the name service does, and cut."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import socket
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth._threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _ADDRESS_SHARE = 3.0  # s, at least, for one of several addresses to answer
 
@@ -66,3 +70,33 @@ def _connected(address: Address, timeout: float) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def cut_after(connection: socket.socket, seconds: float) -> Generator[threading.Event]:
+    """Cut a connection that is not done with in time, whatever waits for it.
+
+    Timeouts of a socket start again with each byte, so they see nothing of a peer that drips.
+    Where no thread can start, they must do.
+
+    Yields:
+        What is set when the connection was cut.
+    """
+    is_cut = threading.Event()
+
+    def cut() -> None:
+        is_cut.set()
+        with contextlib.suppress(OSError):
+            # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    watchdog = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cut)
+    watchdog.daemon = True
+    with contextlib.suppress(RuntimeError):
+        watchdog.start()
+    try:
+        yield is_cut
+    finally:
+        watchdog.cancel()
+        if watchdog.ident is not None:
+            watchdog.join()

@@ -155,7 +155,7 @@ def test_what_a_server_sends_in_clear_before_tls_is_never_taken_for_its_word() -
 
 def test_a_context_that_fails_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[socket.socket] = []
-    reached = client.first_to_answer
+    reached = _reach.first_to_answer
 
     def recording(*arguments: Any) -> socket.socket:
         made.append(reached(*arguments))

@@ -35,6 +35,15 @@ _NOT_THE_CALLERS = (imaplib.IMAP4.error, OSError)
 _LONG_WORD = re.compile(r"\S{16}")
 
 
+def way_in(timeout: float) -> float:
+    """Seconds from looking up the server's name to the open folder, all waits together.
+
+    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
+    about eight waits.
+    """
+    return 2 * timeout
+
+
 class Client(imaplib.IMAP4):
     """An imaplib client whose every wait, and on the way in their sum, has an end.
 
@@ -45,8 +54,8 @@ class Client(imaplib.IMAP4):
     Args:
         host: The server.
         port: Its port.
-        timeout: Seconds for each wait.
-        whole: Seconds for everything until :attr:`ends_at` is taken away.
+        timeout: Seconds for each wait; :func:`way_in` tells how long all of them take together,
+            until :attr:`ends_at` is taken away.
         bearer: Whose token neither the debug output nor its buffer may show.
         **tls: What the class over TLS needs.
 
@@ -60,11 +69,10 @@ class Client(imaplib.IMAP4):
         port: int,
         *,
         timeout: float,
-        whole: float,
         bearer: Bearer | None = None,
         **tls: Any,
     ) -> None:
-        self.ends_at: float | None = time.monotonic() + whole
+        self.ends_at: float | None = time.monotonic() + way_in(timeout)
         self._timeout = timeout
         self._bearer = bearer
         self._received = bytearray()

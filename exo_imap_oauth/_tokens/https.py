@@ -7,10 +7,8 @@ import contextlib
 import functools
 import http.client
 import logging
-import socket
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import requests
@@ -22,10 +20,11 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
 
-from exo_imap_oauth._reach import addresses_of, first_to_answer
+from exo_imap_oauth._reach import addresses_of, cut_after, first_to_answer
 from exo_imap_oauth._tokens.request import check_trust
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Generator
 
@@ -71,27 +70,12 @@ def proxy_secrets(url: str) -> list[str]:
     return [user_and_password, password, unquote(password), basic]
 
 
-class _Deadline:
-    """The end of an exchange: it cuts the connection, whatever waits for it.
-
-    Timeouts of a socket start again with each byte, so they see nothing of a proxy, a handshake
-    or an answer that drips.
-    """
+class _Deadline(contextlib.ExitStack):
+    """The end of an exchange, at which its connection is cut."""
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._at = time.monotonic() + seconds
-        self._connection: socket.socket | None = None
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-        if self._connection is not None:
-            self._connection.close()
 
     @property
     def left(self) -> float:
@@ -101,17 +85,8 @@ class _Deadline:
     def cuts(self, connection: socket.socket) -> None:
         """Have this connection cut in time."""
         # A duplicate still reaches it when TLS has taken the original over.
-        self._connection = connection.dup()
-        timer = threading.Timer(self.left, self._cut, (self._connection,))
-        timer.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread can start: the timeouts must do
-            timer.start()
-            self._timer = timer
-
-    @staticmethod
-    def _cut(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        duplicate = self.enter_context(connection.dup())
+        self.enter_context(cut_after(duplicate, self.left))
 
 
 class _Session(requests.Session):
