@@ -126,21 +126,12 @@ def _may_share(text: str, form: str) -> bool:
 def _found(forms: Iterable[str], reading: list[_Character]) -> Iterator[tuple[int, int]]:
     """Where in the text a reading of it holds a part of one of the forms."""
     plain = _plain(reading)
-    parts_by_length = _parts_of(form for form in forms if _may_share(plain, form))
-    for length, parts in parts_by_length.items():
-        for at in range(len(plain) - length + 1):
-            if plain[at : at + length] in parts:
-                yield reading[at].start, reading[at + length - 1].end
-
-
-def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
-    """What tells that a text holds one of these forms: parts of it, by their length."""
-    parts: dict[int, set[str]] = {}
     for form in forms:
-        length = min(_ECHO, len(form))
-        starts = range(len(form) - length + 1)
-        parts.setdefault(length, set()).update(form[at : at + length] for at in starts)
-    return parts
+        if _may_share(plain, form):
+            length = min(_ECHO, len(form))
+            for at in range(len(plain) - length + 1):
+                if plain[at : at + length] in form:
+                    yield reading[at].start, reading[at + length - 1].end
 
 
 class _Character(NamedTuple):
