@@ -54,13 +54,9 @@ class Client(imaplib.IMAP4):
     Args:
         host: The server.
         port: Its port.
-        timeout: Seconds for each wait; :func:`way_in` tells how long all of them take together,
-            until :attr:`ends_at` is taken away.
+        timeout: Seconds for each wait; :func:`way_in` tells how long all of them take together.
         bearer: Whose token neither the debug output nor its buffer may show.
         **tls: What the class over TLS needs.
-
-    Attributes:
-        ends_at: When all that is under way must be over, by the monotonic clock, or None.
     """
 
     def __init__(
@@ -72,6 +68,7 @@ class Client(imaplib.IMAP4):
         bearer: Bearer | None = None,
         **tls: Any,
     ) -> None:
+        # When all that is under way must be over, by the monotonic clock.
         self.ends_at: float | None = time.monotonic() + way_in(timeout)
         self._timeout = timeout
         self._bearer = bearer

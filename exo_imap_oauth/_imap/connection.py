@@ -40,12 +40,8 @@ def connect(
 ) -> Client:
     """Connect with verified TLS.
 
-    Args:
-        server: The server.
-        ssl_context: What it must prove itself to. Default: what this machine trusts.
-        timeout: Seconds for each wait; :func:`~exo_imap_oauth._imap.client.way_in` tells
-            how long all of it takes at most.
-        bearer: Who is going to log in: a server may know the token from an earlier login.
+    Without ``ssl_context``, what this machine trusts counts. Whose token a server may know from
+    an earlier login, ``bearer``, is not quoted.
 
     Raises:
         ConnectionFailed: The server cannot be reached or is not the right one.
@@ -142,11 +138,7 @@ def _insecure(what: str, remedy: str) -> InsecureConnectionError:
 
 @contextlib.contextmanager
 def in_time(imap: imaplib.IMAP4, seconds: float | None) -> Generator[None]:
-    """Everything in the body must be over in time, or the connection is cut.
-
-    Args:
-        imap: Our client, or any of imaplib's.
-        seconds: How long; None for without an end.
+    """Everything in the body must be over in time, unless that is None.
 
     Raises:
         ConnectionFailed: It was not over in time.

@@ -48,21 +48,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Its headers.
-        body: All of its body.
-        sent_at: When the request was sent, Unix seconds.
-        secrets: What the request held that no text may show.
-    """
+    """An HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-    sent_at: float
-    secrets: Collection[str] = field(repr=False)
+    sent_at: float  # the request, Unix seconds
+    secrets: Collection[str] = field(repr=False)  # of the request, which no text may show
 
     def quoted(self, value: object) -> str:
         """What may be shown of a text in the answer; "" if it is none."""
@@ -211,11 +203,7 @@ def no_connection(
 ) -> TokenEndpointUnavailable:
     """The error for an exchange that failed.
 
-    Args:
-        request: What was asked.
-        error: What requests raised.
-        outer: What the caller was handling already; it stands behind ``error``.
-        secrets: What the text must not show.
+    What the caller was handling already, ``outer``, stands behind ``error``.
     """
     cause = _innermost(error, outer)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
