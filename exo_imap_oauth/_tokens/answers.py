@@ -155,7 +155,7 @@ def _unavailable(request: TokenRequest, reply: Reply, says: str) -> Outcome:
     return Outcome(
         TokenEndpointUnavailable(
             f"{_host(request)} gave {what}: {details}",
-            advice=_advice(request, reply) or explain(_advice_id(reply.status), **_known(request)),
+            advice=_advice(request, reply) or explain(_advice_id(reply.status), **request.known),
             retryable=may_heal or reply.status == _OK,
             retry_after=_retry_after(reply),
         ),
@@ -177,10 +177,9 @@ def _what_it_says(reply: Reply, answer: dict[str, Any] | None) -> str:
 
 def _advice(request: TokenRequest, reply: Reply) -> Advice | None:
     """The advice on what the answer says, or on a path where no token endpoint is."""
-    known = _known(request) | request.credential.known
-    advice = advise(reply.text, stage="token", **known)
+    advice = advise(reply.text, stage="token", **request.known)
     if advice is None and reply.status in _NO_ENDPOINT:
-        return explain(_advice_id(reply.status), **known)
+        return explain(_advice_id(reply.status), **request.known)
     return advice
 
 
@@ -211,19 +210,19 @@ def no_connection(
     malformed = isinstance(error, ValueError)  # a URL or a proxy that cannot work
     return TokenEndpointUnavailable(
         f"{_host(request)} cannot be reached: {described(cause, secrets)}",
-        advice=explain(advice_id, **_known(request)),
+        advice=explain(advice_id, **request.known),
         retryable=not (untrusted or malformed),
     )
 
 
 def no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
     """The error for a CA bundle that cannot be read."""
-    advice = explain("certificate-untrusted", **_known(request))
+    advice = explain("certificate-untrusted", **request.known)
     return TokenEndpointUnavailable(one_line(str(error)), advice=advice, retryable=False)
 
 
 def no_credential(error: Exception) -> TokenError:
-    """The error for a credential that cannot be had; it says so itself if it can."""
+    """The error for a credential that cannot be obtained; it says so itself if it can."""
     if isinstance(error, TokenError):
         return error.with_traceback(None)
     return TokenError(f"the credential could not be used: {described(error)}")
@@ -239,15 +238,6 @@ def _innermost(error: BaseException, outer: BaseException | None) -> BaseExcepti
 
 
 # ---- both ------------------------------------------------------------------------------------
-
-
-def _known(request: TokenRequest) -> dict[str, str]:
-    return {
-        "tenant_id": request.tenant_id,
-        "client_id": request.client_id,
-        "token_uri": request.token_uri,
-        "scope": request.scope,
-    }
 
 
 def _host(request: TokenRequest) -> str:
