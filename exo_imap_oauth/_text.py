@@ -25,7 +25,6 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN_LIKE = re.compile(
     r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
 )
-_KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
       | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
@@ -94,8 +93,12 @@ def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
 
 
 def _blank(run: re.Match[str]) -> str:
-    looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
-    return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]
+    return _HIDDEN if mixes_kinds(run[0]) and not is_guid(run[0]) else run[0]
+
+
+def mixes_kinds(word: str) -> bool:
+    """Whether there are capitals, small letters and digits in it."""
+    return all(re.search(kind, word) for kind in ("[A-Z]", "[a-z]", "[0-9]"))
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:

@@ -344,10 +344,8 @@ def _close(opening: Future[_Opened]) -> None:
 
 def _ends_on(token: _HasToken) -> float:
     """When to look for a new token, Unix seconds; a token's text alone does not say."""
-    refresh_on = getattr(token, "refresh_on", None)
-    if isinstance(refresh_on, (int, float)) and refresh_on:
-        return refresh_on
-    expires_on = getattr(token, "expires_on", None)
-    if isinstance(expires_on, (int, float)) and expires_on:
-        return expires_on - _MARGIN
+    for name, margin in (("refresh_on", 0.0), ("expires_on", _MARGIN)):
+        seconds = getattr(token, name, None)
+        if isinstance(seconds, (int, float)) and seconds:
+            return seconds - margin
     return math.inf

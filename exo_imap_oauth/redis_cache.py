@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from typing_extensions import override
@@ -34,6 +35,7 @@ _VERSION = 1  # of the entries; a change of their form makes those of others abs
 _ANSWER_WITHIN = 1.0  # s; what one question to Redis may cost a login
 _ASK_AGAIN_AFTER = 5.0  # s without Redis, after it could not be asked
 _CLOCK_TOLERANCE = 300.0  # s that the clocks of two hosts may differ
+_TIMES = ("obtained_on", "refresh_on", "expires_on")
 _DISCARD = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0
@@ -159,15 +161,8 @@ class RedisTokenCache(TokenCache):
         return f"{self._prefix}:{kind}:{key}"
 
     def _sealed(self, key: str, token: AccessToken) -> bytes:
-        entry = {
-            "version": _VERSION,
-            "key": key,  # an entry that was moved to another name is not taken for it
-            "token": token.token,
-            "obtained_on": token.obtained_on,
-            "refresh_on": token.refresh_on,
-            "expires_on": token.expires_on,
-        }
-        text = json.dumps(entry).encode()
+        # With its key, so that an entry that was moved to another name is not taken for it.
+        text = json.dumps({"version": _VERSION, "key": key, **asdict(token)}).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 
     def _opened(self, key: str, entry: bytes, lives_for: float) -> AccessToken | None:
@@ -235,9 +230,6 @@ class RedisTokenCache(TokenCache):
                 "Redis cannot be used, so tokens are fetched directly meanwhile: %s", quotable(why)
             )
         self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
-
-
-_TIMES = ("obtained_on", "refresh_on", "expires_on")
 
 
 def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:
