@@ -7,6 +7,7 @@ import imaplib
 import logging
 import socket
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -334,17 +335,16 @@ class _Checkup:
         """Take a network step in a thread: nothing else bounds name services and drips."""
         began = time.monotonic()
         future = in_thread("checkup", step)
-        try:
-            return future.result(self.timeout)
-        except TimeoutError:
-            if self.imap is not None:  # wake the thread
-                with contextlib.suppress(OSError):
-                    self.imap.sock.shutdown(socket.SHUT_RDWR)
-            future.add_done_callback(_close)
-            message = f"{what}: no answer within {self.timeout:g} s"
-            raise ExoImapOAuthError(message, advice=explain(advice_id)) from None
-        finally:
-            self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        is_over = bool(wait([future], self.timeout).done)
+        self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        if is_over:
+            return future.result()
+        if self.imap is not None:  # wake the thread
+            with contextlib.suppress(OSError):
+                self.imap.sock.shutdown(socket.SHUT_RDWR)
+        future.add_done_callback(_close)
+        message = f"{what}: no answer within {self.timeout:g} s"
+        raise ExoImapOAuthError(message, advice=explain(advice_id))
 
 
 def _close(future: Future[Any]) -> None:
