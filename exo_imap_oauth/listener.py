@@ -27,6 +27,7 @@ from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
 from exo_imap_oauth._text import check_seconds, one_line
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import imaplib
     import ssl
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from email.message import EmailMessage
 
@@ -210,27 +212,18 @@ class InboxListener:
 
         Another thread opens it, since nothing wakes who waits for a name service or for a token.
         """
-        opening: Future[_Opened] = Future()
-        threading.Thread(
-            target=copy_context().run,
-            args=(self._open, opening),
-            name="exo_imap_oauth-open",
-            daemon=True,
-        ).start()
+        opening = in_thread("open", self._open)
         while not self._bell.has_rung:
             if wait([opening], timeout=_LOOK_FOR_STOP).done:
                 return opening.result()
         opening.add_done_callback(_close)
         return None
 
-    def _open(self, opening: Future[_Opened]) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                token = self._current_token()
-                imap = stack.enter_context(self._mailbox())
-                opening.set_result(_Opened(imap, token, stack.pop_all()))
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            opening.set_exception(error)
+    def _open(self) -> _Opened:
+        with contextlib.ExitStack() as stack:
+            token = self._current_token()
+            imap = stack.enter_context(self._mailbox())
+            return _Opened(imap, token, stack.pop_all())
 
     def _mailbox(self) -> AbstractContextManager[imaplib.IMAP4]:
         return self._inbox.open(

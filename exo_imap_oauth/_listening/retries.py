@@ -15,14 +15,7 @@ _MOST_LINES = 20  # of the notes of an error
 
 
 class Retries:
-    """The failures of one inbox in a row, and the pauses between the tries.
-
-    Args:
-        inbox: The inbox's name, for the log.
-        pause: Seconds before the second try; doubled each time.
-        longest_pause: Seconds of the longest pause, and of that after a failure that somebody
-            has to fix.
-    """
+    """The failures of one inbox in a row, and the pauses between the tries, in seconds."""
 
     def __init__(self, inbox: str, pause: float, longest_pause: float) -> None:
         self._inbox = inbox
