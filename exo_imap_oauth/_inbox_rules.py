@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from exo_imap_oauth._text import holds_control, is_guid
 from exo_imap_oauth.clouds import (
     EXCHANGE_ID,
-    cloud_of_host,
+    differing_clouds,
     is_entra_host,
     is_exchange_host,
     is_graph_scope,
@@ -141,11 +141,6 @@ def _is_familiar_host(uri: str) -> bool:
     return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
 
 
-def _are_of_two_clouds(host: str, token_uri: str) -> bool:
-    clouds = {cloud_of_host(host), cloud_of_host(_host_of(token_uri))}
-    return None not in clouds and len(clouds) > 1
-
-
 def _is_exchange_scope(scope: str) -> bool:
     resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
     return resource == EXCHANGE_ID or is_exchange_host(resource)
@@ -269,7 +264,7 @@ RULES = (
          message="turns TLS off: anybody could read the access token.",
          fix="Write {implicit}, with port 993."),
     Rule(id="host-of-another-cloud", severity="warning", fields=("host",),
-         when=lambda c: _are_of_two_clouds(c.value, c.others["token_uri"]),
+         when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
          message="is a host of another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="user-no-address", severity="exchange", fields=("user",),
@@ -335,7 +330,7 @@ RULES = (
          when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),
          message="is not one resource and /.default.", fix=_USE_SCOPE),
     Rule(id="scope-of-another-cloud", severity="warning", fields=("scope",),
-         when=lambda c: _are_of_two_clouds(_host_of(c.value), c.others["token_uri"]),
+         when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
          message="is for another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="scope-resource", severity="warning", fields=("scope",),

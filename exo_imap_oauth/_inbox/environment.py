@@ -130,7 +130,10 @@ class _Reader:
             return read(files.read_file(path, files.MAX_VALUE_FILE), password=password or None)
         except OSError as error:
             self._unreadable("CERTIFICATE_FILE", error)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            why = f"cannot be used: {error}."
+            self._add("CERTIFICATE_FILE", why, "Install that extra.")
+        except ValueError as error:
             why = f"cannot be used: {one_line(str(error)).rstrip('.')}."
             self._add("CERTIFICATE_FILE", why, "Check the file and its password.")
         return None
