@@ -202,7 +202,10 @@ class Client(imaplib.IMAP4):
 
     def _command_complete(self, name: str, tag: bytes) -> Any:
         step = self._imaplibs("_command_complete")
-        return self._with_our_errors(Exception, name, step, name, tag)
+        typ, data = self._with_our_errors(Exception, name, step, name, tag)
+        if typ == "NO":  # the caller's, who may print it
+            data = [self._without_echo(line) for line in data]
+        return typ, data
 
     def _get_response(self, *arguments: Any, **options: Any) -> Any:  # idle() calls it by itself
         step = self._imaplibs("_get_response")
@@ -247,6 +250,14 @@ class Client(imaplib.IMAP4):
 
     def _log(self, line: str) -> None:
         self._imaplibs("_log")(self._without_token(line))
+
+    def _without_echo(self, line: Any) -> Any:
+        """What a refusal says, without the token that it may repeat."""
+        if not isinstance(line, bytes):
+            return line
+        said = line.decode(errors="surrogateescape")
+        shown = self._without_token(said)
+        return line if shown == said else shown.encode(errors="surrogateescape")
 
     def _without_token(self, line: str) -> str:
         if self._bearer is None or not _LONG_WORD.search(line):
