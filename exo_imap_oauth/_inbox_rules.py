@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from exo_imap_oauth._text import holds_control
 from exo_imap_oauth.clouds import (
-    EXCHANGE_ID,
     cloud_of_host,
     is_entra_host,
+    is_exchange_audience,
     is_exchange_host,
     is_graph_scope,
 )
@@ -93,7 +93,8 @@ ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\u
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
 _GUID = re.compile(r"(?i)(?!0{8}-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DNS_NAME = re.compile(r"(?i)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
-_ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
+# o'brien@contoso.com is one, 'inbox@contoso.com' is quoted
+_ADDRESS = re.compile(r"(?!')[^@\s<>\",;:]+@[^@\s<>\"',;:]+")
 _HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
 _TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
@@ -148,8 +149,8 @@ def _are_of_two_clouds(host: str, token_uri: str) -> bool:
 
 
 def _is_exchange_scope(scope: str) -> bool:
-    resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or is_exchange_host(resource)
+    resource = scope.casefold().removesuffix("/.default").removeprefix("https://")
+    return is_exchange_audience(resource) or is_exchange_audience(f"https://{resource}")
 
 
 def _is_quoted(value: str) -> bool:

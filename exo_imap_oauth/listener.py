@@ -22,7 +22,7 @@ from exo_imap_oauth._imap.idle import idle
 from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
-from exo_imap_oauth._text import check_seconds
+from exo_imap_oauth._text import check_seconds, one_line
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -125,7 +125,7 @@ class InboxListener:
         self._timeout = timeout
         self._look_every = look_every
         self._bell = Bell()
-        self._retries = Retries(inbox.name, pause, longest_pause)
+        self._retries = Retries(one_line(inbox.name), pause, longest_pause)
         self._unread = Unread(inbox, handle, self._retries.growing_pause, self._tell)
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
@@ -177,7 +177,7 @@ class InboxListener:
         try:
             self._on_failure(self._inbox, error, pause)
         except Exception:
-            _logger.exception("inbox %s: on_failure raised", self._inbox.name)
+            _logger.exception("inbox %s: on_failure raised", one_line(self._inbox.name))
 
     # ---- one connection ----------------------------------------------------------------------
 

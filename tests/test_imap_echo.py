@@ -234,7 +234,7 @@ def test_what_the_body_raises_of_imaplibs_shows_no_echo() -> None:
 def test_a_long_refusal_shows_no_echo_at_its_end() -> None:
     search = Step("{tag} SEARCH ALL", f"{{tag}} BAD {'so long ' * 600}{TOKEN}")
     with ScriptedImap([*OPENING, search, LOGOUT], tls=True) as server:
-        with pytest.raises(ImapError, match="SEARCH on .* failed") as raised:
+        with pytest.raises(ImapError, match="SEARCH on") as raised:
             with opened(server) as imap:
                 imap.search(None, "ALL")
     assert_hidden("".join(traceback.format_exception(raised.value)))

@@ -66,6 +66,7 @@ class Client(imaplib.IMAP4):
     ) -> None:
         self.ends_at: float | None = time.monotonic() + whole
         self._timeout = timeout
+        self._whole = whole
         self._bearer = bearer
         self._received = bytearray()
         self._is_handed_over = False
@@ -88,7 +89,7 @@ class Client(imaplib.IMAP4):
     @contextlib.contextmanager
     def within(self, seconds: float) -> Generator[None]:
         """Everything in the body must be over in time; then what waits raises TimeoutError."""
-        self.ends_at = time.monotonic() + seconds
+        self.ends_at, self._whole = time.monotonic() + seconds, seconds
         try:
             yield
         finally:
@@ -106,7 +107,7 @@ class Client(imaplib.IMAP4):
             return self._timeout
         left = self.ends_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("there was no time left for the server's answer")
+            raise TimeoutError(f"the server was not done within {self._whole:.3g} s")
         return min(self._timeout, left)
 
     def _limit_wait(self) -> None:
@@ -173,8 +174,12 @@ class Client(imaplib.IMAP4):
         try:
             received = self.sock.recv(_CHUNK)
         except TimeoutError:
-            waited = self.sock.gettimeout()
-            raise TimeoutError(f"the server did not answer within {waited:.3g} s") from None
+            waited: float = self.sock.gettimeout()
+            if self.ends_at is not None and waited < self._timeout:  # the last of several waits
+                text = f"the server was not done within {self._whole:.3g} s"
+            else:
+                text = f"the server did not answer within {waited:.3g} s"
+            raise TimeoutError(text) from None
         if not received:
             raise self.abort("socket error: EOF")
         self._received += received

@@ -10,6 +10,7 @@ from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exo_imap_oauth._imap.replies import is_broken, text_of
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth.advice import advise
 from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
 from exo_imap_oauth.imap import ok
@@ -147,7 +148,7 @@ class Unread:
         attempts = self._failed[key].attempts + 1 if key in self._failed else 1
         pause = self._pause_after(attempts)
         self._failed[key] = _Failed(attempts, time.monotonic() + pause)
-        name = self._inbox.name
+        name = one_line(self._inbox.name)
         times = "once" if attempts == 1 else f"{attempts} times"
         what = f"inbox {name}: message {key.uid} failed {times}: {type(error).__name__}"
         traceback = error if attempts == 1 else None
