@@ -424,10 +424,10 @@ def test_no_name_of_an_inbox_reaches_the_log_as_it_is(
     inbox: InboxConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled = Handled()
-    caplog.set_level("INFO")
+    failures = itertools.count()
 
     def handle(inbox: InboxConfig, message: EmailMessage) -> None:
-        if not caplog.records:
+        if next(failures) < 1:
             raise ZeroDivisionError
         handled(inbox, message)
 
