@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from exo_imap_oauth._text import holds_control, is_guid
 from exo_imap_oauth.clouds import (
-    EXCHANGE_ID,
     differing_clouds,
     is_entra_host,
+    is_exchange_audience,
     is_exchange_host,
     is_graph_scope,
 )
@@ -92,7 +92,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
 _DNS_NAME = re.compile(r"(?i)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
-_ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
+# o'brien@contoso.com is one, 'inbox@contoso.com' is quoted
+_ADDRESS = re.compile(r"(?!')[^@\s<>\",;:]+@[^@\s<>\"',;:]+")
 _HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
 _TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
@@ -142,8 +143,8 @@ def _is_familiar_host(uri: str) -> bool:
 
 
 def _is_exchange_scope(scope: str) -> bool:
-    resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or is_exchange_host(resource)
+    resource = scope.casefold().removesuffix("/.default").removeprefix("https://")
+    return is_exchange_audience(resource) or is_exchange_audience(f"https://{resource}")
 
 
 def _is_id(value: str) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MAX_QUOTE = 400
 _MAX_READ = 10 * _MAX_QUOTE  # a server may send a line of a megabyte
 _ECHO = 16  # characters of a secret in a row that are hidden
+_SHORTEST_BASE64 = 8  # characters; fewer may stand in other words
 _HIDDEN = "(hidden)"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # A JWT, or base64 as tokens are made of: long, and capitals, small letters and digits in one run.
@@ -30,6 +31,7 @@ _ESCAPE = re.compile(
       | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
       | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
       | \\(?P<quoted>["'\\/])               # \"
+      | \\(?P<blank>[nrt])                  # \n
       | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
     """,
     re.VERBOSE,
@@ -108,14 +110,19 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
-    forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
-    if not _ESCAPE.search(text) and not any(_may_share(text, form) for form in forms):
+    forms = {_visible(form) for secret in secrets for form in _forms_of(secret)} - {""}
+    is_plain = text.isprintable() and not _ESCAPE.search(text)
+    if is_plain and not any(_may_share(text, form) for form in forms):
         return text  # as most do; a closer look takes milliseconds
     marked = list(text)
     for reading in _readings(text):
         for start, end in _found(forms, reading):
             marked[start:end] = "\0" * (end - start)
     return re.sub("\0+", _HIDDEN, "".join(marked))
+
+
+def _visible(text: str) -> str:
+    return "".join(filter(str.isprintable, text))
 
 
 def _may_share(text: str, form: str) -> bool:
@@ -148,8 +155,11 @@ def _plain(reading: list[_Character]) -> str:
 
 
 def _readings(text: str) -> Iterator[list[_Character]]:
-    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``."""
-    reading = [_Character(c, at, at + 1) for at, c in enumerate(text)]
+    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``.
+
+    What is invisible is left out of each: a person, too, reads on across it.
+    """
+    reading = [_Character(c, at, at + 1) for at, c in enumerate(text) if c.isprintable()]
     yield reading
     for _ in range(2):
         if not _ESCAPE.search(_plain(reading)):
@@ -169,7 +179,7 @@ def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
             at += 1
             continue
         start, end = reading[at].start, reading[escape.end() - 1].end
-        for character in _meaning(escape):
+        for character in _visible(_meaning(escape)):
             yield _Character(character, start, end)
         at = escape.end()
 
@@ -177,6 +187,8 @@ def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
 def _meaning(escape: re.Match[str]) -> str:
     if digits := escape["url"] or escape["octet"] or escape["json"]:
         return chr(int(digits, 16))
+    if escape["blank"]:
+        return ""
     return escape["quoted"] or html.unescape(escape[0])
 
 
@@ -186,14 +198,13 @@ def _forms_of(secret: str) -> Iterator[str]:
     yield secret
     yield octets.decode("latin-1")
     yield secret.replace("+", " ")
-    if len(octets) < _ECHO:
-        return
     for before in range(3):  # base64 depends on what precedes: nothing, or one or two bytes
         encoded = base64.b64encode(b"\0" * before + octets)
         # The first and the last character hold bits of the neighbours.
         certain = encoded[4 if before else 0 : -4].decode()
-        yield certain
-        yield certain.replace("+", "-").replace("/", "_")
+        if len(certain) >= _SHORTEST_BASE64:
+            yield certain
+            yield certain.replace("+", "-").replace("/", "_")
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | None:

@@ -264,14 +264,14 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
         MailboxNotConnected: The mailbox does not open.
         ImapError: The server refused the command for another reason.
         TypeError: It is not a pair of a status and a list.
-        ValueError: Its status is none of OK, NO and BAD.
+        ValueError: Its status is none of OK, NO, BAD and the BYE of ``logout()``.
 
     Example:
         >>> ok(("OK", [b"1 2 3"]))
         [b'1 2 3']
     """
     status, data = _parts_of(reply)
-    if status == "OK":
+    if status in ("OK", "BYE"):  # BYE is what imaplib's logout() returns
         return data
     if status not in ("NO", "BAD"):
         raise ValueError(

@@ -46,6 +46,12 @@ def test_a_dripping_server_is_left_in_time(stage: str) -> None:
     assert raised.value.retryable
 
 
+def test_what_came_to_no_end_is_named_after_the_whole_time() -> None:
+    with DrippingImap("greeting") as server:
+        with pytest.raises(ConnectionFailed, match=r"was not done within 1 s"):
+            opened(server).__enter__()
+
+
 @pytest.mark.parametrize("stage", ["greeting", "CAPABILITY", "STARTTLS"])
 def test_a_server_that_drips_before_tls_begins_is_left_in_time(stage: str) -> None:
     with DrippingImap(stage, tls=False) as server:

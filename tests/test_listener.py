@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import re
@@ -460,6 +461,28 @@ def test_what_on_failure_raises_stops_nothing(
     with listening(inbox, handle, on_failure=on_failure):
         handled.wait_for(3)
     assert "on_failure raised" in caplog.text
+
+
+def test_no_name_of_an_inbox_reaches_the_log_as_it_is(
+    inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = Handled()
+    failures = itertools.count()
+
+    def handle(inbox: InboxConfig, message: EmailMessage) -> None:
+        if next(failures) < 1:
+            raise ZeroDivisionError
+        handled(inbox, message)
+
+    def on_failure(_inbox: InboxConfig, _error: Exception, _pause: float) -> None:
+        raise LookupError
+
+    named = dataclasses.replace(inbox, name="a\x1b[31m\nb")
+    with listening(named, handle, on_failure=on_failure):
+        handled.wait_for(3)
+    told = [each.getMessage() for each in caplog.records if "listen" in each.name]
+    assert len(told) >= 2
+    assert all("\x1b" not in text for text in told)
 
 
 # ---- what a person has to fix ----------------------------------------------------------------

@@ -72,6 +72,7 @@ class Client(imaplib.IMAP4):
         # When all that is under way must be over, by the monotonic clock.
         self.ends_at: float | None = time.monotonic() + way_in(timeout)
         self._timeout = timeout
+        self._whole = whole
         self._bearer = bearer
         self._received = bytearray()
         self._is_handed_over = False
@@ -94,7 +95,7 @@ class Client(imaplib.IMAP4):
     @contextlib.contextmanager
     def within(self, seconds: float) -> Generator[None]:
         """Everything in the body must be over in time; then what waits raises TimeoutError."""
-        self.ends_at = time.monotonic() + seconds
+        self.ends_at, self._whole = time.monotonic() + seconds, seconds
         try:
             yield
         finally:
@@ -112,7 +113,7 @@ class Client(imaplib.IMAP4):
             return self._timeout
         left = self.ends_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("there was no time left for the server's answer")
+            raise TimeoutError(f"the server was not done within {self._whole:.3g} s")
         return min(self._timeout, left)
 
     def _limit_wait(self) -> None:
@@ -178,8 +179,12 @@ class Client(imaplib.IMAP4):
         try:
             received = self.sock.recv(_CHUNK)
         except TimeoutError:
-            waited = self.sock.gettimeout()
-            raise TimeoutError(f"the server did not answer within {waited:.3g} s") from None
+            waited: float = self.sock.gettimeout()
+            if self.ends_at is not None and waited < self._timeout:  # the last of several waits
+                text = f"the server was not done within {self._whole:.3g} s"
+            else:
+                text = f"the server did not answer within {waited:.3g} s"
+            raise TimeoutError(text) from None
         if not received:
             raise self.abort("socket error: EOF")
         self._received += received
@@ -212,7 +217,10 @@ class Client(imaplib.IMAP4):
 
     def _command_complete(self, name: str, tag: bytes) -> Any:
         step = self._imaplibs("_command_complete")
-        return self._with_our_errors(Exception, name, step, name, tag)
+        typ, data = self._with_our_errors(Exception, name, step, name, tag)
+        if typ == "NO":  # the caller's, who may print it
+            data = [self._without_echo(line) for line in data]
+        return typ, data
 
     def _get_response(self, *arguments: Any, **options: Any) -> Any:  # idle() calls it by itself
         step = self._imaplibs("_get_response")
@@ -257,6 +265,14 @@ class Client(imaplib.IMAP4):
 
     def _log(self, line: str) -> None:
         self._imaplibs("_log")(self._without_token(line))
+
+    def _without_echo(self, line: Any) -> Any:
+        """What a refusal says, without the token that it may repeat."""
+        if not isinstance(line, bytes):
+            return line
+        said = line.decode(errors="surrogateescape")
+        shown = self._without_token(said)
+        return line if shown == said else shown.encode(errors="surrogateescape")
 
     def _without_token(self, line: str) -> str:
         if self._bearer is None or not _LONG_WORD.search(line):

@@ -125,7 +125,8 @@ def known_body_error(
     reply = reply_behind(error, imap, secrets)
     what = f"{command} on {bearer.shown} failed at {host_of(imap)}: {reply.text}"
     typed = typed_error(what, reply, "runtime", **bearer.known())
-    said = str(error)[:_MAX_TEXT]
+    said = str(error)
+    # hide() cuts a longer text, of which nobody would know what else it holds.
     if typed is not None or hide(said, secrets) == said:
         return typed
     if isinstance(error, imaplib.IMAP4.abort):

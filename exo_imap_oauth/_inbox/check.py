@@ -118,6 +118,8 @@ class InboxCheck:
             field: _text(value) for field, value in fitting.items() if _is_judged(field, value)
         }
         plain = self.texts(texts)
+        if plain.get("folder") == "":  # a file or a variable that says nothing means INBOX
+            self.add("folder", "is empty.", f"Enter {BELONGS['folder']}.")
         return fitting | {f: text for f, text in plain.items() if isinstance(fitting[f], str)}
 
     def credentials(self, given: list[str], others: Mapping[str, object]) -> None:
