@@ -15,7 +15,9 @@ import socket
 import threading
 import time
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
+
+from typing_extensions import override
 
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._imap.idle import idle
@@ -111,6 +113,10 @@ class InboxListener:
         pause: float = 1.0,
         longest_pause: float = 300.0,
     ) -> None:
+        if token is None:
+            token = inbox.token_source(ssl_context=ssl_context)
+        self._token = sealed(token)
+        del token  # tracebacks hold frames
         if not callable(handle):
             raise TypeError(f"handle must be callable, not {type(handle).__name__}")
         check_seconds("timeout", timeout)
@@ -118,10 +124,6 @@ class InboxListener:
         check_seconds("pause", pause)
         check_seconds("longest_pause", longest_pause)
         self._inbox = inbox
-        if token is None:
-            token = inbox.token_source(ssl_context=ssl_context)
-        self._token = sealed(token)
-        del token  # tracebacks hold frames
         self._ssl_context = ssl_context
         self._on_failure = on_failure
         self._timeout = timeout
@@ -132,11 +134,17 @@ class InboxListener:
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
 
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an InboxListener is not pickled, it holds a secret; build one in each process"
+        )
+
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, be it that somebody has to fix it: a server that is
-        down, a secret that expired and is replaced, a permission that is missing.
+        It goes on after whatever may heal, even where somebody has to fix it first: a server
+        that is down, a secret that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -167,7 +175,7 @@ class InboxListener:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Wake who waits for the server."""
+        """Wake whoever waits for the server."""
         imap = self._imap
         if imap is not None:
             with contextlib.suppress(AttributeError, OSError):  # just closed
