@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
@@ -146,8 +146,8 @@ class InboxListener:
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, be it that somebody has to fix it: a server that is
-        down, a secret that expired and is replaced, a permission that is missing.
+        It goes on after whatever may heal, even where somebody has to fix it first: a server
+        that is down, a secret that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -178,7 +178,7 @@ class InboxListener:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Wake who waits for the server."""
+        """Wake whoever waits for the server."""
         imap = self._imap
         if imap is not None:
             with contextlib.suppress(AttributeError, OSError):  # just closed

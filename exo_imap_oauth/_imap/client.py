@@ -70,9 +70,9 @@ class Client(imaplib.IMAP4):
         **tls: Any,
     ) -> None:
         # When all that is under way must be over, by the monotonic clock.
-        self.ends_at: float | None = time.monotonic() + way_in(timeout)
+        self._whole = way_in(timeout)
+        self.ends_at: float | None = time.monotonic() + self._whole
         self._timeout = timeout
-        self._whole = whole
         self._bearer = bearer
         self._received = bytearray()
         self._is_handed_over = False
