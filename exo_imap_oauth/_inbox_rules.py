@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from exo_imap_oauth._text import holds_control, is_guid
 from exo_imap_oauth.clouds import (
-    EXCHANGE_ID,
     cloud_of_host,
     is_entra_host,
+    is_exchange_audience,
     is_exchange_host,
     is_graph_scope,
 )
@@ -144,11 +144,6 @@ def _is_familiar_host(uri: str) -> bool:
 def _are_of_two_clouds(host: str, token_uri: str) -> bool:
     clouds = {cloud_of_host(host), cloud_of_host(_host_of(token_uri))}
     return None not in clouds and len(clouds) > 1
-
-
-def _is_exchange_scope(scope: str) -> bool:
-    resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or is_exchange_host(resource)
 
 
 def _is_id(value: str) -> bool:
@@ -339,7 +334,7 @@ RULES = (
          message="is for another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="scope-resource", severity="warning", fields=("scope",),
-         when=lambda c: not _is_exchange_scope(c.value),
+         when=lambda c: not is_exchange_audience(c.value.casefold().removesuffix("/.default")),
          message="is not a scope of Exchange Online.", fix=_USE_SCOPE),
     # -- the log
     Rule(id="debug-unknown", severity="warning", fields=("debug",),
