@@ -21,7 +21,7 @@ from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import redis
     from cryptography.fernet import MultiFernet
@@ -173,10 +173,10 @@ class RedisTokenCache(TokenCache):
         values = json_object(self._decrypted(entry) or b"") or {}
         if values.get("version") != _VERSION or values.get("key") != key:
             return None
-        text, times = values.get("token"), [values.get(name) for name in _TIMES]
-        if not isinstance(text, str) or not all(isinstance(at, (int, float)) for at in times):
+        text, times = values.get("token"), _times_of(values)
+        if not isinstance(text, str) or not times:
             return None
-        obtained_on, refresh_on, expires_on = cast("list[float]", times)
+        obtained_on, refresh_on, expires_on = times
         expires_here = time.time() + lives_for
         if lives_for <= 0 or expires_here > expires_on + _CLOCK_TOLERANCE:
             return None  # somebody made it live longer than its token
@@ -233,6 +233,13 @@ class RedisTokenCache(TokenCache):
                 "Redis cannot be used, so tokens are fetched directly meanwhile: %s", why
             )
         self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
+
+
+def _times_of(entry: Mapping[str, Any]) -> list[float]:
+    """The times of an entry, in the order of their names above; none if one is no number."""
+    times = [entry.get(name) for name in _TIMES]
+    is_complete = all(isinstance(seconds, (int, float)) for seconds in times)
+    return cast("list[float]", times) if is_complete else []
 
 
 def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:
