@@ -20,17 +20,19 @@ def in_thread(name: str, step: Callable[[], _T]) -> Future[_T]:
         RuntimeError: No thread can start.
     """
     future: Future[_T] = Future()
-
-    def take() -> None:
-        try:
-            future.set_result(step())
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            future.set_exception(error)
-
     threading.Thread(
         target=copy_context().run,  # what the caller has set, tracing and logging find there
-        args=(take,),
+        args=(_take, step, future),
         name=f"exo_imap_oauth-{name}",
         daemon=True,
     ).start()
     return future
+
+
+def _take(step: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        future.set_result(step())
+    except BaseException as error:  # noqa: BLE001 - result() raises it
+        future.set_exception(error)
+    finally:
+        del step, future  # the error holds this frame, and would be held by it

@@ -165,4 +165,5 @@ def _of_one_message(error: imaplib.IMAP4.error) -> Exception:
 
 
 def _literal(parts: list[Any]) -> bytes | None:
-    return next((part[1] for part in parts if isinstance(part, tuple)), None)
+    pairs: list[tuple[bytes, bytes]] = [part for part in parts if isinstance(part, tuple)]
+    return pairs[0][1] if pairs else None
