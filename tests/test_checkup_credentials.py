@@ -332,6 +332,18 @@ def test_an_imap_host_of_another_cloud_fails_the_configuration_and_sends_nothing
     assert check(report, "token").status == "skipped"
 
 
+def test_a_credential_of_others_is_not_asked_for_the_scope_of_another_cloud(
+    exchange: ReadyExchange,
+) -> None:
+    def issue() -> str:
+        raise AssertionError
+
+    inbox = inbox_of(exchange, token_uri=None, host=Cloud.CHINA.imap_host, tls="none")
+    report = check_setup(inbox, token_source=issue)
+    assert check(report, "config").detail == "scope is of the cloud WORLDWIDE, host of CHINA"
+    assert check(report, "token").status == "skipped"
+
+
 @pytest.mark.parametrize(
     ("token_uri", "scope", "status"),
     [
