@@ -193,7 +193,6 @@ class _Checkup:
             who, credential = name_of(source), None
         return (
             _checks.two_clouds(token_uri=(self.request or inbox).token_uri, host=inbox.host)
-            or _checks.two_clouds(scope=(self.request or inbox).scope, host=inbox.host)
             or _checks.certificate(getattr(credential, "expires_on", None))
             or Finding("passed", f"{inbox.user} at {inbox.host}:{inbox.port}, {who}")
         )
@@ -286,6 +285,7 @@ class _Checkup:
             client_id=self.inbox.client_id,
             token_uri=asked.token_uri,
             scope=asked.scope,
+            host=self.inbox.host,
         )
 
     def lifetime(self) -> Finding:
