@@ -39,7 +39,7 @@ class MessageNotHandled(ExoImapOAuthError):
         super().__init__(message, retryable=True)
         self.uid = uid
         self.attempts = attempts
-        self.given_up = False
+        self.given_up: bool = False
 
     def give_up(self) -> None:
         """Have the message marked as read, so that it is not handed over again.
