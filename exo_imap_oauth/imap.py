@@ -281,6 +281,7 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
     said = b" ".join(line for line in data if isinstance(line, bytes))
     text = quotable(f"{status} {said[:_MAX_SAID].decode(errors='replace')}")
     what = f"the server refused the command: {text}"
+    del reply, data, said  # tracebacks hold frames, and the server may have echoed the token
     raise typed_error(what, ServerReply(text), "runtime") or ImapError(what)
 
 

@@ -16,7 +16,9 @@ import threading
 import time
 from concurrent.futures import Future, wait
 from contextvars import copy_context
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
+
+from typing_extensions import override
 
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._imap.idle import idle
@@ -110,6 +112,10 @@ class InboxListener:
         pause: float = 1.0,
         longest_pause: float = 300.0,
     ) -> None:
+        if token is None:
+            token = inbox.token_source(ssl_context=ssl_context)
+        self._token = sealed(token)
+        del token  # tracebacks hold frames
         if not callable(handle):
             raise TypeError(f"handle must be callable, not {type(handle).__name__}")
         check_seconds("timeout", timeout)
@@ -117,10 +123,6 @@ class InboxListener:
         check_seconds("pause", pause)
         check_seconds("longest_pause", longest_pause)
         self._inbox = inbox
-        if token is None:
-            token = inbox.token_source(ssl_context=ssl_context)
-        self._token = sealed(token)
-        del token  # tracebacks hold frames
         self._ssl_context = ssl_context
         self._on_failure = on_failure
         self._timeout = timeout
@@ -130,6 +132,12 @@ class InboxListener:
         self._unread = Unread(inbox, handle, self._retries.growing_pause, self._tell)
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
+
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an InboxListener is not pickled, it holds a secret; build one in each process"
+        )
 
     def run(self) -> None:
         """Listen until :meth:`stop`.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from typing_extensions import override
 
-from exo_imap_oauth._text import json_object, quotable
+from exo_imap_oauth._text import described, json_object
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
 
@@ -81,20 +81,23 @@ class RedisTokenCache(TokenCache):
         namespace: str = "exo-imap-oauth",
         allow_plaintext: bool = False,
     ) -> None:
-        _check_client(client)
-        self._fernet = _fernet(key, allow_plaintext=allow_plaintext)
-        del key  # tracebacks hold frames
         if not namespace or not namespace.isprintable():
             raise ValueError(f"namespace must be a printable text, not {namespace!r}")
-        self._client: Any = client  # its types fit neither pipelines nor all of its versions
         self._prefix = f"{namespace}:{_VERSION}"
+        fernet = _fernet(key, allow_plaintext=allow_plaintext)
+        del key  # tracebacks hold frames
+        if isinstance(fernet, Exception):
+            raise fernet
+        self._fernet = fernet
+        _check_client(client)
+        self._client: Any = client  # its types fit neither pipelines nor all of its versions
         self._question: threading.Thread | None = None  # that Redis has not answered in time
         self._ask_again_at = 0.0  # time.monotonic()
         self._has_warned = False  # of an entry
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._prefix!r})"
+        return f"<{type(self).__name__} {getattr(self, '_prefix', '')}>"
 
     @override
     def __reduce__(self) -> str:
@@ -127,7 +130,7 @@ class RedisTokenCache(TokenCache):
         if lives_for <= 0:
             return
         name, entry = self._name("token", key), self._sealed(key, token)
-        self._asked(lambda: self._client.set(name, entry, px=lives_for))
+        self._asked(lambda: self._client.set(name, entry, px=lives_for), token.token)
 
     @override
     def discard(self, key: str, token: AccessToken) -> None:
@@ -139,7 +142,7 @@ class RedisTokenCache(TokenCache):
             if kept is not None and kept.token == token.token:
                 self._client.eval(_DISCARD, 1, name, entry)
 
-        self._asked(ask)
+        self._asked(ask, token.token)
 
     @override
     @contextlib.contextmanager
@@ -201,7 +204,7 @@ class RedisTokenCache(TokenCache):
 
     # ---- Redis -------------------------------------------------------------------------------
 
-    def _asked(self, ask: Callable[[], _T]) -> _T | None:
+    def _asked(self, ask: Callable[[], _T], secret: str = "") -> _T | None:
         """What Redis answers; None if it does not, and for a while after that.
 
         It is asked in a thread: a client without a ``socket_timeout`` waits for ever.
@@ -220,7 +223,7 @@ class RedisTokenCache(TokenCache):
             self._question = question
             self._go_without(f"no answer within {_ANSWER_WITHIN:g} s")
         except Exception as error:  # noqa: BLE001 - of redis-py, or no thread can start
-            self._go_without(f"{type(error).__name__}: {error}")
+            self._go_without(described(error, [secret]))
         else:
             if self._ask_again_at:
                 self._ask_again_at = 0.0
@@ -231,7 +234,7 @@ class RedisTokenCache(TokenCache):
     def _go_without(self, why: str) -> None:
         if not self._ask_again_at:  # one warning an outage
             _logger.warning(
-                "Redis cannot be used, so tokens are fetched directly meanwhile: %s", quotable(why)
+                "Redis cannot be used, so tokens are fetched directly meanwhile: %s", why
             )
         self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
 
@@ -265,35 +268,27 @@ def _check_client(client: object) -> None:
         raise TypeError("client must be a redis.Redis, not the one of redis.asyncio")
 
 
-def _fernet(key: bytes | Sequence[bytes] | None, *, allow_plaintext: bool) -> MultiFernet | None:
-    """What encrypts and decrypts, or None for plain text.
-
-    Raises:
-        ImportError: There is no cryptography.
-        ValueError: A key is missing or is not one.
-    """
+def _fernet(
+    key: bytes | Sequence[bytes] | None, *, allow_plaintext: bool
+) -> MultiFernet | ImportError | ValueError | None:
+    """What encrypts and decrypts, None for plain text; or why there is nothing of the kind."""
+    if key is None and allow_plaintext:
+        return None
     if key is None:
-        if allow_plaintext:
-            return None
-        raise ValueError(
+        return ValueError(
             "tokens in Redis are encrypted: pass key=Fernet.generate_key() of"
             " cryptography.fernet, the same in all processes, or key=None and allow_plaintext=True"
         )
     try:
         from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - of the extra
     except ImportError:
-        raise ImportError(
+        return ImportError(
             "a RedisTokenCache needs cryptography: pip install 'exo-imap-oauth[redis]'"
-        ) from None
+        )
     try:
         keys = [key] if isinstance(key, (bytes, str)) else key
-        fernets = [Fernet(each) for each in keys]
+        return MultiFernet([Fernet(each) for each in keys])
     except (TypeError, ValueError):
-        fernets = []
-    del key  # tracebacks hold frames
-    keys = ()
-    if not fernets:
-        raise ValueError(
+        return ValueError(
             "key must be one or several keys of Fernet.generate_key(): 32 bytes in base64"
         )
-    return MultiFernet(fernets)

@@ -5,6 +5,7 @@ Lower modules log the same at DEBUG, for all inboxes and without saying for whic
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from contextlib import contextmanager
@@ -90,8 +91,11 @@ def told_source(
     token: AccessToken | SupportsGetToken, token_uri: str, tell: Callable[[str], None]
 ) -> AccessToken | SupportsGetToken:
     """A source that tells of its tokens; what is none comes back as it is."""
-    if isinstance(token, AccessToken) or not callable(getattr(token, "get_token", None)):
+    get_token = getattr(token, "get_token", None)
+    if isinstance(token, (AccessToken, type)) or not callable(get_token):
         return token
+    if inspect.iscoroutinefunction(get_token):
+        return token  # of an asynchronous credential, which is refused
     kind = _Renewable if hasattr(token, "invalidate") else ToldSource
     return kind(token, token_uri, tell)
 
