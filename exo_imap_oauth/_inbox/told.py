@@ -83,8 +83,8 @@ class _Renewable(ToldSource):
 
     def invalidate(self, token: object) -> None:
         """Drop a token that was refused, and tell that another one is tried."""
+        cast("Any", self._source).invalidate(token)  # if this fails, there is no second try
         self._tell("the server refused the cached token; second try, with a new one")
-        cast("Any", self._source).invalidate(token)
 
 
 def told_source(
