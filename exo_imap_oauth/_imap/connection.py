@@ -187,7 +187,8 @@ def _watched(imap: imaplib.IMAP4, seconds: float) -> Generator[None]:
             socket.socket.shutdown(imap.sock, socket.SHUT_RDWR)
 
     watchdog = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cut)
-    watchdog.daemon = True
+    with contextlib.suppress(RuntimeError):  # a subinterpreter has no daemons
+        watchdog.daemon = True
     with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
         watchdog.start()
     try:

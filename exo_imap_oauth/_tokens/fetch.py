@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import copy
 import threading
 import time
@@ -50,8 +51,11 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool) -> None:
     """Fetch in a thread of its own; where none can start, here, or not at all."""
     thread = threading.Thread(
-        target=_fetch, args=(slot, request, flight), name="exo_imap_oauth-token", daemon=True
+        target=_fetch, args=(slot, request, flight), name="exo_imap_oauth-token"
     )
+    # A subinterpreter has no daemons: its end waits for the fetch, for the deadline at most.
+    with contextlib.suppress(RuntimeError):
+        thread.daemon = True
     if has_token:
         _start_detached(slot, flight, thread)
     elif not _started(thread):
@@ -68,8 +72,8 @@ def _start_detached(slot: Slot, flight: Flight, thread: threading.Thread) -> Non
 
     try:
         _thread.start_new_thread(start_or_land, ())
-    except RuntimeError:
-        slot.land(flight, failure)
+    except RuntimeError:  # it would be a daemon, or one too many
+        start_or_land()
 
 
 def _started(thread: threading.Thread) -> bool:

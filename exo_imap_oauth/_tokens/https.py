@@ -105,7 +105,8 @@ class _Deadline:
         # A duplicate still reaches it when TLS has taken the original over.
         self._connection = connection.dup()
         timer = threading.Timer(self.left, self._cut, (self._connection,))
-        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # a subinterpreter has no daemons
+            timer.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread can start: the timeouts must do
             timer.start()
             self._timer = timer
