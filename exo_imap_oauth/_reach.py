@@ -48,8 +48,10 @@ def first_to_answer(addresses: list[Address], timeout: float) -> socket.socket:
     ends_at = time.monotonic() + timeout
     failure: OSError = OSError("the host has no address")
     for tried, address in enumerate(addresses):
-        # With time for one try even where the clock jumped while this machine slept.
-        left = max(0.1, ends_at - time.monotonic())
+        left = ends_at - time.monotonic()
+        if tried and left <= 0:
+            break
+        left = max(0.1, left)  # for one try even where the clock jumped while this machine slept
         share = max(_ADDRESS_SHARE, left / (len(addresses) - tried))
         try:
             return _connected(address, min(left, share))

@@ -145,6 +145,10 @@ def test_addresses_share_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConnectionRefusedError):
         _reach.first_to_answer([address(993)] * 4, 6)
     assert [round(timeout) for timeout in given] == [3, 3, 3, 6]
+    given.clear()
+    with pytest.raises(ConnectionRefusedError):
+        _reach.first_to_answer([address(993)] * 4, 0)
+    assert given == [0.1]  # one try, however late it is
 
 
 def test_what_a_server_sends_in_clear_before_tls_is_never_taken_for_its_word() -> None:

@@ -148,7 +148,7 @@ def _insecure(what: str, remedy: str) -> InsecureConnectionError:
 
 @contextlib.contextmanager
 def in_time(imap: imaplib.IMAP4, seconds: float | None) -> Generator[None]:
-    """Everything in the body must be over in time, unless that is None.
+    """Everything in the body must be over within these seconds; None means without an end.
 
     Raises:
         ConnectionFailed: It was not over in time.
