@@ -174,7 +174,7 @@ class Client(imaplib.IMAP4):
         try:
             received = self.sock.recv(_CHUNK)
         except TimeoutError:
-            waited: float = self.sock.gettimeout()
+            waited = self.sock.gettimeout() or self._timeout
             if self.ends_at is not None and waited < self._timeout:  # the last of several waits
                 text = f"the server was not done within {self._whole:.3g} s"
             else:
