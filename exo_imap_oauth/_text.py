@@ -26,7 +26,6 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN_LIKE = re.compile(
     r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
 )
-_KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
       | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
@@ -96,8 +95,12 @@ def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
 
 
 def _blank(run: re.Match[str]) -> str:
-    looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
-    return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]
+    return _HIDDEN if mixes_kinds(run[0]) and not is_guid(run[0]) else run[0]
+
+
+def mixes_kinds(word: str) -> bool:
+    """Whether there are capitals, small letters and digits in it."""
+    return all(re.search(kind, word) for kind in ("[A-Z]", "[a-z]", "[0-9]"))
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -133,21 +136,12 @@ def _may_share(text: str, form: str) -> bool:
 def _found(forms: Iterable[str], reading: list[_Character]) -> Iterator[tuple[int, int]]:
     """Where in the text a reading of it holds a part of one of the forms."""
     plain = _plain(reading)
-    parts_by_length = _parts_of(form for form in forms if _may_share(plain, form))
-    for length, parts in parts_by_length.items():
-        for at in range(len(plain) - length + 1):
-            if plain[at : at + length] in parts:
-                yield reading[at].start, reading[at + length - 1].end
-
-
-def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
-    """What tells that a text holds one of these forms: parts of it, by their length."""
-    parts: dict[int, set[str]] = {}
     for form in forms:
-        length = min(_ECHO, len(form))
-        starts = range(len(form) - length + 1)
-        parts.setdefault(length, set()).update(form[at : at + length] for at in starts)
-    return parts
+        if _may_share(plain, form):
+            length = min(_ECHO, len(form))
+            for at in range(len(plain) - length + 1):
+                if plain[at : at + length] in form:
+                    yield reading[at].start, reading[at + length - 1].end
 
 
 class _Character(NamedTuple):
