@@ -323,7 +323,10 @@ def test_a_malformed_proxy_is_told_without_its_password(
     assert PASSWORD[:9] not in said
 
 
-@pytest.mark.parametrize("proxy", ["http://[x", "socks5://proxy.example:1080", "ftp://x"])
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://[x", "http://user:secret@", "http://:80", "socks5://proxy.example:1080", "ftp://x"],
+)
 def test_a_proxy_that_cannot_work_says_how_one_looks_and_is_not_tried_again(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

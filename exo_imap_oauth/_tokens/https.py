@@ -214,7 +214,7 @@ class _Adapter(HTTPAdapter):
     ) -> Any:
         try:
             pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        except ValueError:  # its text may quote the proxy's password
+        except (TypeError, ValueError):  # its text may quote the proxy's password
             if select_proxy(str(request.url), proxies):
                 raise InvalidProxyURL(
                     "the proxy of the environment (HTTPS_PROXY, ALL_PROXY) must be a URL like"
