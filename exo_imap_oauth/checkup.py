@@ -6,9 +6,8 @@ import contextlib
 import imaplib
 import logging
 import socket
-import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import wait
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
 from exo_imap_oauth._text import check_seconds, described, hide, one_line, printable
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
@@ -36,6 +36,7 @@ from exo_imap_oauth.xoauth2 import check_user
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator
+    from concurrent.futures import Future
 
     from exo_imap_oauth._credentials.foreign import GivesToken, SupportsGetToken
     from exo_imap_oauth._tokens.request import Credential, TokenRequest
@@ -337,27 +338,18 @@ class _Checkup:
 
     def _within(self, what: str, advice_id: str, step: Callable[[], _T]) -> _T:
         """Take a network step in a thread: nothing else bounds name services and drips."""
-        future: Future[_T] = Future()
-
-        def take() -> None:
-            try:
-                future.set_result(step())
-            except Exception as error:  # noqa: BLE001 - result() raises it
-                future.set_exception(error)
-
         began = time.monotonic()
-        threading.Thread(target=take, name="exo_imap_oauth-checkup", daemon=True).start()
-        try:
-            return future.result(self.timeout)
-        except TimeoutError:
-            if self.imap is not None:  # wake the thread
-                with contextlib.suppress(OSError):
-                    self.imap.sock.shutdown(socket.SHUT_RDWR)
-            future.add_done_callback(_close)
-            message = f"{what}: no answer within {self.timeout:g} s"
-            raise ExoImapOAuthError(message, advice=explain(advice_id)) from None
-        finally:
-            self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        future = in_thread("checkup", step)
+        is_over = bool(wait([future], self.timeout).done)
+        self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        if is_over:
+            return future.result()
+        if self.imap is not None:  # wake the thread
+            with contextlib.suppress(OSError):
+                self.imap.sock.shutdown(socket.SHUT_RDWR)
+        future.add_done_callback(_close)
+        message = f"{what}: no answer within {self.timeout:g} s"
+        raise ExoImapOAuthError(message, advice=explain(advice_id))
 
 
 def _close(future: Future[Any]) -> None:

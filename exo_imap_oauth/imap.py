@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, Token
-from exo_imap_oauth._imap.connection import (
-    Server,
-    connect,
-    in_time,
-    leave,
-    require_tls,
-    way_in,
-)
+from exo_imap_oauth._imap.client import way_in
+from exo_imap_oauth._imap.connection import Server, connect, in_time, leave, require_tls
 from exo_imap_oauth._imap.folders import folder_argument
 from exo_imap_oauth._imap.mailbox import ask_status, select
 from exo_imap_oauth._imap.replies import (
@@ -270,14 +264,14 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
         MailboxNotConnected: The mailbox does not open.
         ImapError: The server refused the command for another reason.
         TypeError: It is not a pair of a status and a list.
-        ValueError: Its status is none of OK, NO and BAD.
+        ValueError: Its status is none of OK, NO, BAD and the BYE of ``logout()``.
 
     Example:
         >>> ok(("OK", [b"1 2 3"]))
         [b'1 2 3']
     """
     status, data = _parts_of(reply)
-    if status == "OK":
+    if status in ("OK", "BYE"):  # BYE is what imaplib's logout() returns
         return data
     if status not in ("NO", "BAD"):
         raise ValueError(
@@ -287,6 +281,7 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
     said = b" ".join(line for line in data if isinstance(line, bytes))
     text = quotable(f"{status} {said[:_MAX_SAID].decode(errors='replace')}")
     what = f"the server refused the command: {text}"
+    del reply, data, said  # tracebacks hold frames, and the server may have echoed the token
     raise typed_error(what, ServerReply(text), "runtime") or ImapError(what)
 
 

@@ -14,8 +14,11 @@ import signal
 import socket
 import threading
 import time
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from concurrent.futures import wait
+from contextvars import copy_context
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
+
+from typing_extensions import override
 
 from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._imap.bearer import sealed
@@ -23,7 +26,8 @@ from exo_imap_oauth._imap.idle import idle
 from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
-from exo_imap_oauth._text import check_seconds
+from exo_imap_oauth._text import check_seconds, one_line
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     import imaplib
     import ssl
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from email.message import EmailMessage
 
@@ -111,6 +116,10 @@ class InboxListener:
         pause: float = 1.0,
         longest_pause: float = 300.0,
     ) -> None:
+        if token is None:
+            token = inbox.token_source(ssl_context=ssl_context)
+        self._token = sealed(token)
+        del token  # tracebacks hold frames
         if not callable(handle):
             raise TypeError(f"handle must be callable, not {type(handle).__name__}")
         check_seconds("timeout", timeout)
@@ -118,25 +127,27 @@ class InboxListener:
         check_seconds("pause", pause)
         check_seconds("longest_pause", longest_pause)
         self._inbox = inbox
-        if token is None:
-            token = inbox.token_source(ssl_context=ssl_context)
-        self._token = sealed(token)
-        del token  # tracebacks hold frames
         self._ssl_context = ssl_context
         self._on_failure = on_failure
         self._timeout = timeout
         self._look_every = look_every
         self._bell = Bell()
-        self._retries = Retries(inbox.name, pause, longest_pause)
+        self._retries = Retries(one_line(inbox.name), pause, longest_pause)
         self._unread = Unread(inbox, handle, self._retries.growing_pause, self._tell)
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
 
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an InboxListener is not pickled, it holds a secret; build one in each process"
+        )
+
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, be it that somebody has to fix it: a server that is
-        down, a secret that expired and is replaced, a permission that is missing.
+        It goes on after whatever may heal, even where somebody has to fix it first: a server
+        that is down, a secret that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -167,7 +178,7 @@ class InboxListener:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Wake who waits for the server."""
+        """Wake whoever waits for the server."""
         imap = self._imap
         if imap is not None:
             with contextlib.suppress(AttributeError, OSError):  # just closed
@@ -179,7 +190,8 @@ class InboxListener:
         try:
             self._on_failure(self._inbox, error, pause)
         except Exception:
-            _logger.exception("inbox %s: on_failure raised", self._inbox.name)
+            name = one_line(self._inbox.name)
+            _logger.exception("inbox %s: on_failure raised", name, extra={"exo_inbox": name})
 
     # ---- one connection ----------------------------------------------------------------------
 
@@ -200,24 +212,18 @@ class InboxListener:
 
         Another thread opens it, since nothing wakes who waits for a name service or for a token.
         """
-        opening: Future[_Opened] = Future()
-        threading.Thread(
-            target=self._open, args=(opening,), name="exo_imap_oauth-open", daemon=True
-        ).start()
+        opening = in_thread("open", self._open)
         while not self._bell.has_rung:
             if wait([opening], timeout=_LOOK_FOR_STOP).done:
                 return opening.result()
         opening.add_done_callback(_close)
         return None
 
-    def _open(self, opening: Future[_Opened]) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                token = self._current_token()
-                imap = stack.enter_context(self._mailbox())
-                opening.set_result(_Opened(imap, token, stack.pop_all()))
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            opening.set_exception(error)
+    def _open(self) -> _Opened:
+        with contextlib.ExitStack() as stack:
+            token = self._current_token()
+            imap = stack.enter_context(self._mailbox())
+            return _Opened(imap, token, stack.pop_all())
 
     def _mailbox(self) -> AbstractContextManager[imaplib.IMAP4]:
         return self._inbox.open(
@@ -304,7 +310,12 @@ def listen(
             _stop_all(listeners)
 
     threads = [
-        threading.Thread(target=run, args=(listener,), name="exo_imap_oauth-listener", daemon=True)
+        threading.Thread(
+            target=copy_context().run,  # what the caller has set, tracing and logging find there
+            args=(run, listener),
+            name="exo_imap_oauth-listener",
+            daemon=True,
+        )
         for listener in listeners
     ]
     with _stopped_by_signals(listeners):

@@ -6,6 +6,7 @@ import _thread
 import copy
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,13 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
 def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool) -> None:
     """Fetch in a thread of its own; where none can start, here, or not at all."""
+    # In the context of the caller: a tracer finds the span that the request belongs to, a log
+    # filter its request ID, and a secret's function what the program has set.
     thread = threading.Thread(
-        target=_fetch, args=(slot, request, flight), name="exo_imap_oauth-token", daemon=True
+        target=copy_context().run,
+        args=(_fetch, slot, request, flight),
+        name="exo_imap_oauth-token",
+        daemon=True,
     )
     if has_token:
         _start_detached(slot, flight, thread)
