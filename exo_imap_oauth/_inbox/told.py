@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
+from exo_imap_oauth._credentials.foreign import name_of, problem_of_source
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
@@ -67,8 +68,8 @@ class ToldSource:
         return issued
 
     def _origin(self, issued: object, asked_at: float, after: str) -> str:
-        if not isinstance(issued, AccessToken):
-            return f"token from {type(self._source).__name__} after {after}"
+        if not isinstance(issued, AccessToken) or issued.obtained_on == math.inf:
+            return f"token from {name_of(self._source)} after {after}"
         if issued.obtained_on >= asked_at:
             return f"new token from {self._token_uri} after {after}"
         return "cached token"
@@ -87,7 +88,7 @@ def told_source(
     token: AccessToken | SupportsGetToken, token_uri: str, tell: Callable[[str], None]
 ) -> AccessToken | SupportsGetToken:
     """A source that tells of its tokens; what is none comes back as it is."""
-    if isinstance(token, AccessToken) or not callable(getattr(token, "get_token", None)):
+    if isinstance(token, AccessToken) or problem_of_source(token, "token", "a source"):
         return token
     kind = _Renewable if hasattr(token, "invalidate") else ToldSource
     return kind(token, token_uri, tell)
