@@ -325,6 +325,35 @@ def test_what_cannot_give_a_token_is_a_type_error(
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.parametrize("token", [AioCredential(), Aio(), AioCredential, 5])
+def test_an_inbox_that_is_told_of_refuses_it_in_the_same_words(
+    exchange: ReadyExchange, token: Any
+) -> None:
+    texts: list[str] = []
+    for debug in (False, True):
+        with pytest.raises(TypeError) as caught:
+            replace(bare(exchange), debug=debug).open(token=token)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+
+
+def test_an_inbox_that_is_told_of_names_the_function(
+    exchange: ReadyExchange, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "exo_imap_oauth")
+    exchange.reset()
+    issued = Place(exchange, tmp_path).own_token()
+
+    def fetch_it() -> str:
+        return issued.token
+
+    inbox = replace(bare(exchange), debug=True)
+    with inbox.open(token=fetch_it, ssl_context=exchange.ssl_context):
+        pass
+    assert "token from fetch_it after" in caplog.text
+    assert issued.token not in caplog.text
+
+
 @pytest.mark.parametrize(("token", "text"), CANNOT)
 def test_the_check_up_reports_it(exchange: ReadyExchange, token: Any, text: str) -> None:
     report = check_setup(bare(exchange), token_source=token, ssl_context=exchange.ssl_context)

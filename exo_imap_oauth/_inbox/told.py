@@ -5,7 +5,6 @@ Lower modules log the same at DEBUG, for all inboxes and without saying for whic
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
+from exo_imap_oauth._credentials.foreign import name_of, problem_of_source
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth._tokens.slot import NO_TOKEN
@@ -71,8 +71,8 @@ class ToldSource:
         return issued
 
     def _origin(self, given: object, asked_at: float, after: str) -> str:
-        if not isinstance(given, AccessToken):
-            return f"token from {type(self._source).__name__} after {after}"
+        if not isinstance(given, AccessToken) or given.obtained_on == math.inf:
+            return f"token from {name_of(self._source)} after {after}"
         if given.obtained_on >= asked_at:
             return f"new token from {self._token_uri} after {after}"
         return "cached token"
@@ -91,11 +91,8 @@ def told_source(
     token: AccessToken | SupportsGetToken, token_uri: str, tell: Callable[[str], None]
 ) -> AccessToken | SupportsGetToken:
     """A source that tells of its tokens; what is none comes back as it is."""
-    get_token = getattr(token, "get_token", None)
-    if isinstance(token, (AccessToken, type)) or not callable(get_token):
+    if isinstance(token, AccessToken) or problem_of_source(token, "token", "a source"):
         return token
-    if inspect.iscoroutinefunction(get_token):
-        return token  # of an asynchronous credential, which is refused
     kind = _Renewable if hasattr(token, "invalidate") else ToldSource
     return kind(token, token_uri, tell)
 
