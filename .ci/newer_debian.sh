@@ -73,8 +73,9 @@ make_newer_debian() {
 
 # The newest Pythons, and how this machine reaches the network and its package index.
 update_newer_debian() {
-  # nodejs and npm for oidc-provider, the next three for tree-sitter on 3.15
-  local packages=(dovecot-imapd nodejs npm gcc libc6-dev python3.15-dev) version
+  # nodejs and npm for oidc-provider, the last three for tree-sitter on 3.15
+  local packages=(dovecot-imapd redis-server openssl nodejs npm gcc libc6-dev python3.15-dev)
+  local version
   for version in "${newer_pythons[@]}"; do packages+=("python$version-venv"); done
   cp -L /etc/resolv.conf /etc/hosts "$newer_root/etc/"
   apt-config dump | grep '^Acquire::.*::Proxy' >"$newer_root/etc/apt/apt.conf.d/99proxy" || true

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -53,3 +55,20 @@ def _has_certificate_folder() -> bool:
         Path(folder).is_dir() and any(Path(folder).iterdir())
         for folder in folders.split(os.pathsep)
     )
+
+
+def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) -> ssl.SSLSocket:  # noqa: ANN401 - those of wrap_socket
+    """The connection under TLS, which owns it from then on.
+
+    Args:
+        connection: It is still the caller's if it was reset before.
+        context: What the other side must prove itself to.
+        **options: Those of :meth:`ssl.SSLContext.wrap_socket`.
+
+    Raises:
+        OSError: It was reset, or the handshake failed.
+    """
+    # wrap_socket() takes over one that was reset and, when it then fails, never closes it.
+    if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(error, os.strerror(error))
+    return context.wrap_socket(connection, **options)

@@ -131,21 +131,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         debug: bool = False,
         name: str = "default",
     ) -> None:
-        given = {
-            "user": user,
-            "token_uri": token_uri,
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "certificate": certificate,
-            "assertion": assertion,
-            "scope": scope,
-            "host": host,
-            "port": port,
-            "tls": tls,
-            "folder": folder,
-            "debug": debug,
-            "name": name,
-        }
+        given = dict(locals())
+        del given["self"]
         check = InboxCheck("InboxConfig")
         values = check.values(given)
         if check.errors:

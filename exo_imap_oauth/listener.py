@@ -14,18 +14,20 @@ import signal
 import socket
 import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
 from typing_extensions import override
 
+from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._imap.idle import idle
 from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
 from exo_imap_oauth._text import check_seconds, one_line
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -33,12 +35,12 @@ if TYPE_CHECKING:
     import imaplib
     import ssl
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from email.message import EmailMessage
 
     from typing_extensions import Unpack
 
-    from exo_imap_oauth._imap.bearer import _HasToken
     from exo_imap_oauth.imap import Token
     from exo_imap_oauth.inbox import InboxConfig
 
@@ -48,6 +50,7 @@ _logger = logging.getLogger(__name__)
 
 _NEW_TOKEN_EVERY = 5.0  # s between looks for the new token, once one is being fetched
 _MARGIN = 300.0  # s before its end from which on a token that does not say is replaced
+_SHORTEST_SESSION = 60.0  # s, with a token of a source that is not ours
 _GRACE = 0.7  # s that a command under way has when it is time to stop
 _LOOK_FOR_STOP = 0.2  # s between looks, while an inbox is being opened
 
@@ -77,7 +80,8 @@ class InboxListener:
     Args:
         inbox: The inbox. Its folder is opened for writing.
         handle: Gets each message. Listeners of several inboxes call it from several threads.
-        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source.
+        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source. A token
+            as such serves until it expires: a listener that lives longer needs what gives one.
         ssl_context: For both servers. Default: what this machine trusts.
         on_failure: Is told each failure with the seconds until the next try: of the connection,
             or a :class:`MessageNotHandled`. What it raises itself is logged.
@@ -142,8 +146,8 @@ class InboxListener:
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, be it that somebody has to fix it: a server that is
-        down, a secret that expired and is replaced, a permission that is missing.
+        It goes on after whatever may heal, even where somebody has to fix it first: a server
+        that is down, a secret that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -174,7 +178,7 @@ class InboxListener:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Wake who waits for the server."""
+        """Wake whoever waits for the server."""
         imap = self._imap
         if imap is not None:
             with contextlib.suppress(AttributeError, OSError):  # just closed
@@ -208,53 +212,55 @@ class InboxListener:
 
         Another thread opens it, since nothing wakes who waits for a name service or for a token.
         """
-        opening: Future[_Opened] = Future()
-        threading.Thread(
-            target=copy_context().run,
-            args=(self._open, opening),
-            name="exo_imap_oauth-open",
-            daemon=True,
-        ).start()
+        opening = in_thread("open", self._open)
         while not self._bell.has_rung:
             if wait([opening], timeout=_LOOK_FOR_STOP).done:
                 return opening.result()
         opening.add_done_callback(_close)
         return None
 
-    def _open(self, opening: Future[_Opened]) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                token = self._current_token()
-                imap = stack.enter_context(self._mailbox())
-                opening.set_result(_Opened(imap, token, stack.pop_all()))
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            opening.set_exception(error)
+    def _open(self) -> _Opened:
+        with contextlib.ExitStack() as stack:
+            token = self._current_token()
+            imap = stack.enter_context(self._mailbox())
+            return _Opened(imap, token, stack.pop_all())
 
     def _mailbox(self) -> AbstractContextManager[imaplib.IMAP4]:
         return self._inbox.open(
             token=self._token, timeout=self._timeout, ssl_context=self._ssl_context
         )
 
-    def _current_token(self) -> _HasToken:
+    def _current_token(self) -> AccessToken:
         """What the token source gives now; asking for it is what has the next one fetched."""
         if isinstance(self._token, AccessToken):
             return self._token
         if isinstance(self._token, TokenSource):
             return self._token.get_token()
-        return self._token.get_token(self._inbox.scope)
+        return issued_by(self._token, self._inbox.scope)
 
-    def _read(self, imap: imaplib.IMAP4, token: _HasToken) -> None:
+    def _is_replaced(self, token: AccessToken, began: float) -> bool:
+        """Whether the next session would have another token."""
+        if not isinstance(self._token, TokenSource):
+            # Others may give a new one each time that they are asked, so not too often, even if
+            # this machine's clock makes each new one look old.
+            due = max(_ends_on(token), began + _SHORTEST_SESSION)
+            if time.time() < due:
+                return False
+        return self._current_token().token != token.token
+
+    def _read(self, imap: imaplib.IMAP4, token: AccessToken) -> None:
+        began = time.time()
         validity = imap.response("UIDVALIDITY")[1][0]
         while not self._bell.has_rung:
             imap.response("EXISTS")  # forget what was said before the search
             self._unread.look(imap, validity, lambda: self._bell.has_rung)
             self._retries.end()
-            if self._current_token().token != token.token:
+            if self._is_replaced(token, began):
                 return
             if imap.response("EXISTS")[1] == [None]:  # else mail came during the look
                 self._wait(imap, token)
 
-    def _wait(self, imap: imaplib.IMAP4, token: _HasToken) -> None:
+    def _wait(self, imap: imaplib.IMAP4, token: AccessToken) -> None:
         """Wait until there may be something to do."""
         until_new_token = max(_ends_on(token) - time.time(), _NEW_TOKEN_EVERY)
         seconds = min(self._look_every, until_new_token, self._unread.seconds_to_next_try())
@@ -354,7 +360,7 @@ def _stopped_by_signals(listeners: list[InboxListener]) -> Generator[None]:
 
 class _Opened(NamedTuple):
     imap: imaplib.IMAP4
-    token: _HasToken
+    token: AccessToken
     stack: contextlib.ExitStack
 
 
@@ -364,12 +370,10 @@ def _close(opening: Future[_Opened]) -> None:
         opening.result().stack.close()
 
 
-def _ends_on(token: _HasToken) -> float:
-    """When to look for a new token, Unix seconds; a token's text alone does not say."""
-    refresh_on = getattr(token, "refresh_on", None)
-    if isinstance(refresh_on, (int, float)) and refresh_on:
-        return refresh_on
-    expires_on = getattr(token, "expires_on", None)
-    if isinstance(expires_on, (int, float)) and expires_on:
-        return expires_on - _MARGIN
-    return math.inf
+def _ends_on(token: AccessToken) -> float:
+    """When to look for a new token, Unix seconds; infinity where nothing tells."""
+    if token.refresh_on:
+        return token.refresh_on
+    exp = token.claims.get("exp")
+    expires_on = token.expires_on or (exp if isinstance(exp, (int, float)) else 0)
+    return expires_on - _MARGIN if expires_on else math.inf

@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import override
 
@@ -20,7 +21,7 @@ from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import redis
     from cryptography.fernet import MultiFernet
@@ -34,6 +35,7 @@ _VERSION = 1  # of the entries; a change of their form makes those of others abs
 _ANSWER_WITHIN = 1.0  # s; what one question to Redis may cost a login
 _ASK_AGAIN_AFTER = 5.0  # s without Redis, after it could not be asked
 _CLOCK_TOLERANCE = 300.0  # s that the clocks of two hosts may differ
+_TIMES = ("obtained_on", "refresh_on", "expires_on")
 _DISCARD = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0
@@ -91,7 +93,8 @@ class RedisTokenCache(TokenCache):
         self._fernet = fernet
         _check_client(client)
         self._client: Any = client  # its types fit neither pipelines nor all of its versions
-        self._question: threading.Thread | None = None  # that Redis has not answered in time
+        # What Redis has not answered in time; of a thread, since in a child it is not alive.
+        self._question: threading.Thread | None = None
         self._ask_again_at = 0.0  # time.monotonic()
         self._has_warned = False  # of an entry
 
@@ -161,15 +164,8 @@ class RedisTokenCache(TokenCache):
         return f"{self._prefix}:{kind}:{key}"
 
     def _sealed(self, key: str, token: AccessToken) -> bytes:
-        entry = {
-            "version": _VERSION,
-            "key": key,  # an entry that was moved to another name is not taken for it
-            "token": token.token,
-            "obtained_on": token.obtained_on,
-            "refresh_on": token.refresh_on,
-            "expires_on": token.expires_on,
-        }
-        text = json.dumps(entry).encode()
+        # With its key, so that an entry that was moved to another name is not taken for it.
+        text = json.dumps({"version": _VERSION, "key": key, **asdict(token)}).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 
     def _opened(self, key: str, entry: bytes, lives_for: float) -> AccessToken | None:
@@ -177,19 +173,17 @@ class RedisTokenCache(TokenCache):
         values = json_object(self._decrypted(entry) or b"") or {}
         if values.get("version") != _VERSION or values.get("key") != key:
             return None
-        text, times = values.get("token"), [values.get(name) for name in _TIMES]
-        if not isinstance(text, str) or not all(isinstance(at, (int, float)) for at in times):
+        if not isinstance(values.get("token"), str) or not _holds_times(values):
             return None
-        obtained_on, refresh_on, expires_on = cast("list[float]", times)
         expires_here = time.time() + lives_for
-        if lives_for <= 0 or expires_here > expires_on + _CLOCK_TOLERANCE:
+        ahead = expires_here - values["expires_on"]
+        if lives_for <= 0 or ahead > _CLOCK_TOLERANCE:
             return None  # somebody made it live longer than its token
-        ahead = expires_here - expires_on
         return AccessToken(
-            token=text,
+            token=values["token"],
             expires_on=int(expires_here),
-            refresh_on=int(refresh_on + ahead),
-            obtained_on=obtained_on + ahead,
+            refresh_on=int(values["refresh_on"] + ahead),
+            obtained_on=values["obtained_on"] + ahead,
         )
 
     def _decrypted(self, entry: bytes) -> bytes | None:
@@ -239,7 +233,8 @@ class RedisTokenCache(TokenCache):
         self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
 
 
-_TIMES = ("obtained_on", "refresh_on", "expires_on")
+def _holds_times(values: Mapping[str, Any]) -> bool:
+    return all(isinstance(values.get(name), (int, float)) for name in _TIMES)
 
 
 def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:

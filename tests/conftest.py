@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
+from support.missing import skip_or_fail
 from support.redis_server import find_redis
 from support.servers import Servers, running_servers
 
@@ -25,28 +26,36 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
 
 
+@pytest.fixture(autouse=True)
+def no_fetch_outlives_its_test() -> Iterator[None]:
+    """What goes on would ask an endpoint of a later test that happens to get the same port."""
+    yield
+    threads = [t for t in threading.enumerate() if t.name.startswith("exo_imap_oauth-")]
+    if not threads:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exo_imap_oauth._tokens.endpoint._slept", lambda *_: False)  # no more tries
+        for thread in threads:
+            thread.join(60)
+    assert not [thread for thread in threads if thread.is_alive()]
+
+
 @pytest.fixture(scope="session")
 def dovecot_binary() -> str:
     """Dovecot's path; without one the test is skipped, in CI it fails."""
     path = find_dovecot()
-    if path is not None:
-        return path
-    how = "install it: apt-get install dovecot-core dovecot-imapd"
-    if os.environ.get("CI"):
-        pytest.fail(how)
-    pytest.skip(how)
+    if path is None:
+        skip_or_fail("install it: apt-get install dovecot-core dovecot-imapd")
+    return path
 
 
 @pytest.fixture(scope="session")
 def redis_binary() -> str:
     """redis-server's path; without one the test is skipped, in CI it fails."""
     path = find_redis()
-    if path is not None:
-        return path
-    how = "install it: apt-get install redis-server"
-    if os.environ.get("CI"):
-        pytest.fail(how)
-    pytest.skip(how)
+    if path is None:
+        skip_or_fail("install it: apt-get install redis-server")
+    return path
 
 
 @pytest.fixture
@@ -125,9 +134,7 @@ def oidc_provider() -> Iterator[OidcProvider]:
             with node.OidcProvider(folder) as provider:
                 yield provider
             return
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    skip_or_fail(reason)
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ def _server(redis_binary: str, tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_forty_mailboxes_are_read_though_a_worker_is_killed(
     exchange: ReadyExchange,
     server: RedisServer,

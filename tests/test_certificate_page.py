@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.missing import skip_or_fail
 
 from exo_imap_oauth import ClientCertificate, TokenSource, open_mailbox
 from exo_imap_oauth.errors import TokenRequestRejected
@@ -38,7 +39,7 @@ def _exchange() -> Iterator[ReadyExchange]:
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if shutil.which("openssl") is None:
-        pytest.skip("needs the command openssl")
+        skip_or_fail("it needs the command openssl")
     monkeypatch.chdir(tmp_path)
     subprocess.run(
         ["sh", "-euc", SHELL[1]], check=True, capture_output=True, cwd=tmp_path, timeout=120

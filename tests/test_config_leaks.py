@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.examples import EXAMPLES
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth.errors import ConfigError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-EXAMPLES = int(os.environ.get("EXO_HYPOTHESIS_EXAMPLES", "200"))
 IMAP = "cmsbs.mail.imap."
 SALES = "cmsbs.bouncelistener.sales."
 PW = f"{IMAP}oauth2.clientSecret"

@@ -47,10 +47,11 @@ def example(name: str) -> Any:
 # ---- the page about asyncio --------------------------------------------------------------------
 
 MAILBOXES = int(os.environ.get("MAILBOXES", "4"))
-SECONDS = float(os.environ.get("SECONDS", "5"))
+SECONDS = float(os.environ.get("LISTEN_SECONDS", "5"))
 LIFETIME = int(os.environ.get("LIFETIME", "4"))  # s, of a token
 
 
+@pytest.mark.slow
 # aioimaplib leaves its transports to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")

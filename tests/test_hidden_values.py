@@ -92,7 +92,16 @@ def test_taken_apart():
 """
 
 
-@pytest.mark.parametrize("options", [["-vv", "-l"], ["--showlocals"], ["-q", "--tb=short"], []])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-vv", "-l"],  # all that the others show, and more
+        *(
+            pytest.param(options, marks=pytest.mark.slow)
+            for options in (["--showlocals"], ["-q", "--tb=short"], [])
+        ),
+    ],
+)
 def test_a_failing_comparison_shows_neither_secret_nor_token(
     tmp_path: Path, options: list[str]
 ) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     Compare = Callable[[Any, Any], str]
 
-_SLICES = 4  # of the longest stage, so that several workers share it
+_SLICES = 8  # of the longest stage, so that several workers share it
 
 
 def _stages() -> dict[str, list[LeakPath]]:
@@ -66,6 +66,10 @@ def _stages() -> dict[str, list[LeakPath]]:
 
 
 STAGES = _stages()
+SLOW_STAGES = {name for name in STAGES if name.startswith(("IMAP", "token endpoint"))} - {
+    "IMAP, GREETING",
+    f"token endpoint, 1 of {_SLICES}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +153,10 @@ def _report(hits: set[Hit]) -> Iterator[str]:
         yield f"{path}: {what} in {', '.join(channels)}"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(s, marks=pytest.mark.slow) if s in SLOW_STAGES else s for s in STAGES],
+)
 def test_nothing_leaks(stage: str, world: World, compare: Compare) -> None:
     seen: set[str] = set()
     hits = {hit for path in STAGES[stage] for hit in hits_on(path, world, compare, seen)}

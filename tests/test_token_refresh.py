@@ -131,10 +131,13 @@ def test_a_clock_that_leaps_ahead_fetches_anew(clock: Callable[[float], None]) -
 
 def test_a_valid_token_of_the_cache_serves_a_new_source_during_an_outage() -> None:
     with TokenEndpoint(token("kept", refresh_in=0.001)) as endpoint:
-        endpoint.source().get_token()
+        endpoint.source(deadline=1.0).get_token()
         gc.collect()
         endpoint.then(endpoint.stall(http(503)))
-        assert endpoint.source().get_token().token == "kept"
+        source = endpoint.source(deadline=1.0)
+        assert source.get_token().token == "kept"
+        endpoint.release.set()
+        wait_until_landed(source)
 
 
 def test_the_pause_ends_with_the_next_token(clock: Callable[[float], None]) -> None:

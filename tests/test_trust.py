@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import selectors
+import socket
 import ssl
+import struct
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from support import authority
+from support import HOST, authority, client_context
 
+from exo_imap_oauth._imap import client
+from exo_imap_oauth._imap.connection import Server, connect
+from exo_imap_oauth._tokens.https import _BorrowedContext
 from exo_imap_oauth._trust import default_context
+from exo_imap_oauth.errors import ConnectionFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -85,3 +95,48 @@ def test_an_unreadable_bundle_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         default_context()
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     assert default_context()
+
+
+# ---- a connection that is reset before TLS begins --------------------------------------------
+
+RESET = struct.pack("ii", 1, 0)  # what SO_LINGER makes of close()
+
+
+def reset_connection() -> socket.socket:
+    """A connection that the server has reset, whose news has arrived."""
+    with socket.create_server((HOST, 0)) as listener:
+        connection = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    accepted.close()
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        assert selector.select(60)
+    return connection
+
+
+@pytest.fixture
+def no_socket_left() -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
+
+
+@pytest.mark.usefixtures("no_socket_left")
+def test_a_token_endpoint_that_resets_before_tls_leaves_no_socket_open() -> None:
+    with reset_connection() as connection, pytest.raises(ConnectionResetError):
+        _BorrowedContext(client_context()).wrap_socket(connection, server_hostname=HOST)
+
+
+@pytest.mark.usefixtures("no_socket_left")
+def test_an_imap_server_that_resets_before_tls_leaves_no_socket_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reach(*_: object) -> socket.socket:
+        return reset_connection()
+
+    monkeypatch.setattr(client, "first_to_answer", reach)
+    with pytest.raises(ConnectionFailed, match="ConnectionResetError"):
+        connect(Server(HOST, 993, starttls=False), client_context(), 60)

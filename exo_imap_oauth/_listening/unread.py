@@ -64,11 +64,8 @@ class _Failed(NamedTuple):
 class Unread:
     """Hands over what is unread, and remembers what failed, over many connections.
 
-    Args:
-        inbox: The inbox.
-        handle: Gets each message.
-        pause_after: The seconds of pause after so many attempts in a row.
-        tell: Is told each failure, and the seconds until the next attempt.
+    ``pause_after`` gives the seconds of pause after so many attempts in a row; ``tell`` is told
+    each failure, and the seconds until the next attempt.
     """
 
     def __init__(
@@ -89,10 +86,7 @@ class Unread:
     def look(self, imap: imaplib.IMAP4, validity: object, has_to_stop: Callable[[], bool]) -> None:
         """Hand over and mark what is unread, one message after the other.
 
-        Args:
-            imap: A client with the selected folder.
-            validity: The folder's UIDVALIDITY.
-            has_to_stop: Asked before each message.
+        ``validity`` is the folder's UIDVALIDITY; ``has_to_stop`` is asked before each message.
 
         Raises:
             ImapError: The connection is lost, the session has expired, or the server throttles.

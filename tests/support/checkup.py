@@ -72,10 +72,12 @@ def always(answer: Any) -> Callable[..., Any]:
     return function
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def closed_port(stack: contextlib.ExitStack) -> int:
+    """A port where nobody listens, and that nobody else gets as long as the stack is open."""
+    taken = stack.enter_context(socket.socket())
+    taken.bind(("127.0.0.1", 0))
+    port: int = taken.getsockname()[1]
+    return port
 
 
 def trusting(exchange: LoopbackExchange) -> ssl.SSLContext:
@@ -121,6 +123,7 @@ def set_up(exchange: LoopbackExchange, stack: contextlib.ExitStack, mistakes: se
     # trustme also names pyOpenSSL's context, which is not installed.
     authority().issue_cert("mail.fabrikam.example").configure_cert(other_host)  # pyright: ignore[reportUnknownMemberType] # its types
     stranger = stack.enter_context(TokenEndpoint(b"", context=other_host))
+    closed = closed_port(stack)
     changes: dict[str, dict[str, Any]] = {
         "secret": {"client_secret": "wrong-secret-of-some-length"},
         "value of the secret": {"client_secret": secret.secret_id},
@@ -128,8 +131,8 @@ def set_up(exchange: LoopbackExchange, stack: contextlib.ExitStack, mistakes: se
         "client": {"client_id": NOBODY},
         "mailbox name": {"user": "nobody@contoso.example"},
         "exchange scope": {"scope": GRAPH},
-        "token endpoint": {"token_uri": f"https://localhost:{free_port()}/{app.tenant_id}/token"},
-        "imap port": {"port": free_port()},
+        "token endpoint": {"token_uri": f"https://localhost:{closed}/{app.tenant_id}/token"},
+        "imap port": {"port": closed},
         "certificate": {"host": "127.0.0.1", "port": stranger.port},
         "endpoint certificate": {"token_uri": stranger.url},
         "folder": {"folder": "No such folder"},

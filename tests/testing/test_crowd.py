@@ -6,18 +6,17 @@ import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+
+import pytest
 
 from exo_imap_oauth import TokenSource, open_mailbox
 from exo_imap_oauth.testing import ready_exchange
-
-if TYPE_CHECKING:
-    import pytest
 
 CLIENTS = 200
 TIMEOUT = 120.0
 
 
+@pytest.mark.slow
 def test_two_hundred_clients_read_twenty_messages_twice_over(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
