@@ -210,6 +210,14 @@ def test_a_foreign_credential_is_told_by_its_class(
         pass
     assert "token from Foreign after N ms, valid for a time that is not known" in told.lines
 
+    def token_of_the_vault() -> str:
+        return str(issued.token)
+
+    options["token"] = token_of_the_vault
+    with inbox.open(**options):
+        pass
+    assert told.lines[-3].startswith("token from token_of_the_vault after N ms, ")
+
 
 def test_its_error_is_told_by_its_class_alone(
     inbox: InboxConfig, options: dict[str, Any], told: Told
@@ -260,6 +268,14 @@ def test_what_is_no_token_is_refused_with_debug_too(
     inbox = dataclasses.replace(inbox, scope="https://outlook.office.com/.default", debug=debug)
     options["token"] = 42
     with pytest.raises(TypeError, match="token must be a TokenSource"):
+        inbox.open(**options)
+
+    class Asynchronous:
+        async def get_token(self, *scopes: str) -> Any:
+            raise AssertionError(scopes)
+
+    options["token"] = Asynchronous()
+    with pytest.raises(TypeError, match="Asynchronous is an asynchronous credential"):
         inbox.open(**options)
     options["token"] = Foreign(42)
     with pytest.raises(TypeError, match="gave no token with a text, but int"):

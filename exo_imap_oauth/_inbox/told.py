@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
-from exo_imap_oauth._credentials.foreign import name_of, problem_of_source
-from exo_imap_oauth._imap.bearer import sealed
+from exo_imap_oauth._credentials.foreign import issued_by, name_of, problem_of_source
 from exo_imap_oauth._text import quotable
-from exo_imap_oauth._tokens.slot import NO_TOKEN
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
 
@@ -46,7 +44,6 @@ class ToldSource:
         self._source = source
         self._token_uri = token_uri
         self._tell = tell
-        self._last = NO_TOKEN
 
     @property
     def scope(self) -> str | None:
@@ -57,23 +54,18 @@ class ToldSource:
     def __hash__(self) -> int:  # by which a second try for the same source is known
         return hash(self._source)
 
-    def get_token(self, *scopes: str) -> Any:  # noqa: ANN401 - whatever the source gives
+    def get_token(self, *scopes: str) -> AccessToken:
         """Get a token of the source, and tell whether it is a new one."""
         asked_at, started = time.time(), time.perf_counter()
-        given: Any = self._source.get_token(*scopes)
-        line = f"{self._origin(given, asked_at, _since(started))}, {_valid_for(given)}"
-        issued = sealed(given) if hasattr(given, "token") else given
-        del given  # tracebacks hold frames, and the tokens of others show themselves
-        if isinstance(issued, AccessToken) and issued.token != self._last.token:
-            self._last = issued  # a login asks before and after it connects
-            self._tell(line)
-            _tell_claims(issued, self._tell)
+        issued = issued_by(self._source, *scopes)
+        self._tell(f"{self._origin(issued, asked_at, _since(started))}, {_valid_for(issued)}")
+        _tell_claims(issued, self._tell)
         return issued
 
-    def _origin(self, given: object, asked_at: float, after: str) -> str:
-        if not isinstance(given, AccessToken) or given.obtained_on == math.inf:
+    def _origin(self, issued: AccessToken, asked_at: float, after: str) -> str:
+        if math.isinf(issued.obtained_on):  # it does not say
             return f"token from {name_of(self._source)} after {after}"
-        if given.obtained_on >= asked_at:
+        if issued.obtained_on >= asked_at:
             return f"new token from {self._token_uri} after {after}"
         return "cached token"
 
@@ -91,7 +83,7 @@ def told_source(
     token: AccessToken | SupportsGetToken, token_uri: str, tell: Callable[[str], None]
 ) -> AccessToken | SupportsGetToken:
     """A source that tells of its tokens; what is none comes back as it is."""
-    if isinstance(token, AccessToken) or problem_of_source(token, "token", "a source"):
+    if isinstance(token, AccessToken) or problem_of_source(token, "token", "") is not None:
         return token
     kind = _Renewable if hasattr(token, "invalidate") else ToldSource
     return kind(token, token_uri, tell)
@@ -143,12 +135,11 @@ def _in_short(error: ExoImapOAuthError) -> str:
     return f"{', '.join(facts)}: {quotable(str(error.args[0]))}"
 
 
-def _valid_for(token: object) -> str:
-    """How long a token is valid; foreign ones need not say."""
-    expires_on = getattr(token, "expires_on", None)
-    if not isinstance(expires_on, (int, float)) or not 0 < expires_on < math.inf:
+def _valid_for(token: AccessToken) -> str:
+    """How long a token is valid; those of others need not say."""
+    if not token.expires_on:
         return "valid for a time that is not known"
-    seconds = expires_on - time.time()
+    seconds = token.expires_on - time.time()
     if seconds < _SHOWN_IN_MINUTES:
         return f"valid for {seconds:.0f} s"
     return f"valid for {seconds // 60:.0f} min"
