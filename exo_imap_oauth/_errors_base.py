@@ -55,10 +55,18 @@ class ExoImapOAuthError(Exception):
         message = str(self.args[0])
         if self.advice is None:
             return message
-        lines = [message, f"Cause: {self.advice.cause}", f"Fix: {self.advice.fix}"]
-        lines += (f"  {line}" for command in self.advice.commands for line in command.splitlines())
-        lines.append(f"See: {self.advice.url}")
-        return "\n  ".join(lines)
+        return "\n  ".join([message, *lines_of(self.advice)])
+
+
+def lines_of(advice: Advice) -> list[str]:
+    """Cause, fix and commands, as they stand below an error."""
+    commands = [f"  {line}" for command in advice.commands for line in command.splitlines()]
+    return [
+        f"Cause: {advice.cause}",
+        f"Fix: {advice.fix}",
+        *commands,
+        f"See: {advice.url}",
+    ]
 
 
 # ---- configuration ---------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
+from exo_imap_oauth._text import mixes_kinds
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -15,8 +17,7 @@ MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at mos
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
 _LONGEST_PATH = 200
-_LONG_WORD = 12  # characters; names that mix these three kinds are shorter
-_KINDS = ("[A-Z]", "[a-z]", "[0-9]")
+_LONG_WORD = 12  # characters; names that mix capitals, small letters and digits are shorter
 _LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
 # At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
@@ -62,10 +63,7 @@ def read_value(path: Path) -> str:
         ValueError: The same, or the file is not text in UTF-8.
     """
     text = read_file(path, MAX_VALUE_FILE).decode("utf-8-sig")
-    for line_end in ("\r\n", "\n", "\r"):
-        if text.endswith(line_end):
-            return text.removesuffix(line_end)
-    return text
+    return re.sub(r"(?:\r\n|\n|\r)\Z", "", text)
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -96,7 +94,7 @@ def looks_random(word: str) -> bool:
     """Whether a word is more like a secret than like a name: long, and of mixed characters."""
     if any(not run.isalpha() and not run.isdigit() for run in _LONG_RUN.findall(word)):
         return True
-    return len(word) >= _LONG_WORD and all(re.search(kind, word) for kind in _KINDS)
+    return len(word) >= _LONG_WORD and mixes_kinds(word)
 
 
 def _open(path: str, flags: int) -> int:

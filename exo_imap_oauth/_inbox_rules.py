@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from exo_imap_oauth._text import holds_control
+from exo_imap_oauth._text import holds_control, is_guid
 from exo_imap_oauth.clouds import (
-    EXCHANGE_ID,
-    cloud_of_host,
+    differing_clouds,
     is_entra_host,
+    is_exchange_audience,
     is_exchange_host,
     is_graph_scope,
 )
@@ -91,9 +91,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # soft hyphens, zero widths, dashes, quotes; and control characters from other encodings.
 ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
-_GUID = re.compile(r"(?i)(?!0{8}-)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DNS_NAME = re.compile(r"(?i)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
-_ADDRESS = re.compile(r"[^@\s<>\"',;:]+@[^@\s<>\"',;:]+")
+# o'brien@contoso.com is one, 'inbox@contoso.com' is quoted
+_ADDRESS = re.compile(r"(?!')[^@\s<>\",;:]+@[^@\s<>\"',;:]+")
 _HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
 _TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
@@ -134,7 +134,7 @@ def _host_of(uri: str) -> str:
 
 def _has_malformed_tenant(uri: str) -> bool:
     tenant = tenant_of(uri)
-    return tenant is not None and not (_GUID.fullmatch(tenant) or _DNS_NAME.fullmatch(tenant))
+    return tenant is not None and not (_is_id(tenant) or _DNS_NAME.fullmatch(tenant))
 
 
 def _is_familiar_host(uri: str) -> bool:
@@ -142,14 +142,13 @@ def _is_familiar_host(uri: str) -> bool:
     return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
 
 
-def _are_of_two_clouds(host: str, token_uri: str) -> bool:
-    clouds = {cloud_of_host(host), cloud_of_host(_host_of(token_uri))}
-    return None not in clouds and len(clouds) > 1
-
-
 def _is_exchange_scope(scope: str) -> bool:
-    resource = scope.casefold().removesuffix("/.default").rstrip("/").removeprefix("https://")
-    return resource == EXCHANGE_ID or is_exchange_host(resource)
+    resource = scope.casefold().removesuffix("/.default").removeprefix("https://")
+    return is_exchange_audience(resource) or is_exchange_audience(f"https://{resource}")
+
+
+def _is_id(value: str) -> bool:
+    return is_guid(value) and not value.startswith("00000000-")  # as in examples
 
 
 def _is_quoted(value: str) -> bool:
@@ -266,7 +265,7 @@ RULES = (
          message="turns TLS off: anybody could read the access token.",
          fix="Write {implicit}, with port 993."),
     Rule(id="host-of-another-cloud", severity="warning", fields=("host",),
-         when=lambda c: _are_of_two_clouds(c.value, c.others["token_uri"]),
+         when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
          message="is a host of another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="user-no-address", severity="exchange", fields=("user",),
@@ -308,13 +307,13 @@ RULES = (
          when=lambda c: _ADDRESS.fullmatch(c.value),
          message="is a mail address.", fix=_COPY_CLIENT_ID),
     Rule(id="client-id-no-guid", severity="entra", fields=("client_id",),
-         when=lambda c: not _GUID.fullmatch(c.value),
+         when=lambda c: not _is_id(c.value),
          message="is not a GUID.", fix=_COPY_CLIENT_ID),
     Rule(id="client-id-is-tenant", severity="entra", fields=("client_id",),
          when=lambda c: c.value.casefold() == tenant_of(c.others["token_uri"]),
          message="is the tenant ID.", fix=_COPY_CLIENT_ID),
     Rule(id="secret-id", severity="entra", fields=("client_secret",),
-         when=lambda c: _GUID.fullmatch(c.value.strip()),
+         when=lambda c: _is_id(c.value.strip()),
          message="looks like a GUID: it is the Secret ID, not the Value.", fix=_NEW_SECRET),
     Rule(id="secret-blanks", severity="entra", fields=("client_secret",),
          when=lambda c: re.search(r"\s", c.value),
@@ -332,7 +331,7 @@ RULES = (
          when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),
          message="is not one resource and /.default.", fix=_USE_SCOPE),
     Rule(id="scope-of-another-cloud", severity="warning", fields=("scope",),
-         when=lambda c: _are_of_two_clouds(_host_of(c.value), c.others["token_uri"]),
+         when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
          message="is for another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="scope-resource", severity="warning", fields=("scope",),

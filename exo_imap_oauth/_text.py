@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MAX_QUOTE = 400
 _MAX_READ = 10 * _MAX_QUOTE  # a server may send a line of a megabyte
 _ECHO = 16  # characters of a secret in a row that are hidden
+_SHORTEST_BASE64 = 8  # characters; fewer may stand in other words
 _HIDDEN = "(hidden)"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # A JWT, or base64 as tokens are made of: long, and capitals, small letters and digits in one run.
@@ -25,12 +26,12 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN_LIKE = re.compile(
     r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
 )
-_KINDS_OF_CHARACTER = ("[A-Z]", "[a-z]", "[0-9]")
 _ESCAPE = re.compile(
     r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
       | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
       | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
       | \\(?P<quoted>["'\\/])               # \"
+      | \\(?P<blank>[nrt])                  # \n
       | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
     """,
     re.VERBOSE,
@@ -94,8 +95,12 @@ def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
 
 
 def _blank(run: re.Match[str]) -> str:
-    looks_random = all(re.search(kind, run[0]) for kind in _KINDS_OF_CHARACTER)
-    return _HIDDEN if looks_random and not is_guid(run[0]) else run[0]
+    return _HIDDEN if mixes_kinds(run[0]) and not is_guid(run[0]) else run[0]
+
+
+def mixes_kinds(word: str) -> bool:
+    """Whether there are capitals, small letters and digits in it."""
+    return all(re.search(kind, word) for kind in ("[A-Z]", "[a-z]", "[0-9]"))
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -105,14 +110,19 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     a part is echoed, that part is hidden too, from 16 characters on.
     """
     text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
-    forms = {form for secret in filter(None, secrets) for form in _forms_of(secret)}
-    if not _ESCAPE.search(text) and not any(_may_share(text, form) for form in forms):
+    forms = {_visible(form) for secret in secrets for form in _forms_of(secret)} - {""}
+    is_plain = text.isprintable() and not _ESCAPE.search(text)
+    if is_plain and not any(_may_share(text, form) for form in forms):
         return text  # as most do; a closer look takes milliseconds
     marked = list(text)
     for reading in _readings(text):
         for start, end in _found(forms, reading):
             marked[start:end] = "\0" * (end - start)
     return re.sub("\0+", _HIDDEN, "".join(marked))
+
+
+def _visible(text: str) -> str:
+    return "".join(filter(str.isprintable, text))
 
 
 def _may_share(text: str, form: str) -> bool:
@@ -126,21 +136,12 @@ def _may_share(text: str, form: str) -> bool:
 def _found(forms: Iterable[str], reading: list[_Character]) -> Iterator[tuple[int, int]]:
     """Where in the text a reading of it holds a part of one of the forms."""
     plain = _plain(reading)
-    parts_by_length = _parts_of(form for form in forms if _may_share(plain, form))
-    for length, parts in parts_by_length.items():
-        for at in range(len(plain) - length + 1):
-            if plain[at : at + length] in parts:
-                yield reading[at].start, reading[at + length - 1].end
-
-
-def _parts_of(forms: Iterable[str]) -> dict[int, set[str]]:
-    """What tells that a text holds one of these forms: parts of it, by their length."""
-    parts: dict[int, set[str]] = {}
     for form in forms:
-        length = min(_ECHO, len(form))
-        starts = range(len(form) - length + 1)
-        parts.setdefault(length, set()).update(form[at : at + length] for at in starts)
-    return parts
+        if _may_share(plain, form):
+            length = min(_ECHO, len(form))
+            for at in range(len(plain) - length + 1):
+                if plain[at : at + length] in form:
+                    yield reading[at].start, reading[at + length - 1].end
 
 
 class _Character(NamedTuple):
@@ -154,8 +155,11 @@ def _plain(reading: list[_Character]) -> str:
 
 
 def _readings(text: str) -> Iterator[list[_Character]]:
-    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``."""
-    reading = [_Character(c, at, at + 1) for at, c in enumerate(text)]
+    """A text as it is, unescaped, and unescaped twice, such as JSON within a ``repr()``.
+
+    What is invisible is left out of each: a person, too, reads on across it.
+    """
+    reading = [_Character(c, at, at + 1) for at, c in enumerate(text) if c.isprintable()]
     yield reading
     for _ in range(2):
         if not _ESCAPE.search(_plain(reading)):
@@ -175,7 +179,7 @@ def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
             at += 1
             continue
         start, end = reading[at].start, reading[escape.end() - 1].end
-        for character in _meaning(escape):
+        for character in _visible(_meaning(escape)):
             yield _Character(character, start, end)
         at = escape.end()
 
@@ -183,6 +187,8 @@ def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
 def _meaning(escape: re.Match[str]) -> str:
     if digits := escape["url"] or escape["octet"] or escape["json"]:
         return chr(int(digits, 16))
+    if escape["blank"]:
+        return ""
     return escape["quoted"] or html.unescape(escape[0])
 
 
@@ -192,14 +198,13 @@ def _forms_of(secret: str) -> Iterator[str]:
     yield secret
     yield octets.decode("latin-1")
     yield secret.replace("+", " ")
-    if len(octets) < _ECHO:
-        return
     for before in range(3):  # base64 depends on what precedes: nothing, or one or two bytes
         encoded = base64.b64encode(b"\0" * before + octets)
         # The first and the last character hold bits of the neighbours.
         certain = encoded[4 if before else 0 : -4].decode()
-        yield certain
-        yield certain.replace("+", "-").replace("/", "_")
+        if len(certain) >= _SHORTEST_BASE64:
+            yield certain
+            yield certain.replace("+", "-").replace("/", "_")
 
 
 def json_object(data: bytes | str) -> dict[str, Any] | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 from exo_imap_oauth._text import is_guid, one_line, span
 from exo_imap_oauth.advice import advise, explain
-from exo_imap_oauth.clouds import cloud_of_host
+from exo_imap_oauth.clouds import differing_clouds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,18 +182,10 @@ def certificate(expires_on: float | None) -> Finding | None:
 
 
 def two_clouds(**addresses: str | None) -> Finding | None:
-    """A failure for addresses, hosts or URLs, that belong to different Microsoft clouds."""
-    clouds = {name: cloud_of_host(_host_in(address or "")) for name, address in addresses.items()}
-    known = [(name, cloud) for name, cloud in clouds.items() if cloud is not None]
-    for name, cloud in known[1:]:
-        first, its_cloud = known[0]
-        if cloud is not its_cloud:
-            detail = f"{first} is of the cloud {its_cloud.name}, {name} of {cloud.name}"
-            return Finding("failed", detail, explain("wrong-cloud"))
-    return None
-
-
-def _host_in(address: str) -> str:
-    with suppress(ValueError):
-        return urlsplit(address if "//" in address else f"//{address}").hostname or ""
-    return ""
+    """A failure for two addresses, hosts or URLs, that belong to different Microsoft clouds."""
+    (one, first), (other, second) = addresses.items()
+    clouds = differing_clouds(first or "", second or "")
+    if clouds is None:
+        return None
+    detail = f"{one} is of the cloud {clouds[0].name}, {other} of {clouds[1].name}"
+    return Finding("failed", detail, explain("wrong-cloud"))

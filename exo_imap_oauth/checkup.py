@@ -6,16 +6,15 @@ import contextlib
 import imaplib
 import logging
 import socket
-import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import wait
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 from exo_imap_oauth import _token_checks as _checks
-from exo_imap_oauth._credentials.foreign import issued_by, require_get_token
+from exo_imap_oauth._credentials.foreign import as_source, issued_by, name_of, problem_of_source
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
@@ -25,6 +24,7 @@ from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
 from exo_imap_oauth._text import check_seconds, described, hide, one_line, printable
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth._trust import default_context
@@ -36,11 +36,12 @@ from exo_imap_oauth.xoauth2 import check_user
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator
+    from concurrent.futures import Future
 
+    from exo_imap_oauth._credentials.foreign import GivesToken, SupportsGetToken
     from exo_imap_oauth._tokens.request import Credential, TokenRequest
     from exo_imap_oauth.access_token import AccessToken
     from exo_imap_oauth.advice import Advice
-    from exo_imap_oauth.imap import SupportsGetToken
     from exo_imap_oauth.inbox import InboxConfig
 
 __all__ = ["Check", "SetupReport", "check_setup"]
@@ -50,13 +51,14 @@ _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _IDENTITY: Final = ("tenant_id", "client_id")
 _FOR_ADVICE: Final = (*_IDENTITY, "token_uri", "scope")
+_EXPECTED: Final = "a TokenSource, a credential or a function that returns a token"
 _CREDENTIALS: Final = ("client_secret", "certificate", "assertion")  # of an inbox
 
 
 def check_setup(
     inbox: InboxConfig,
     *,
-    token_source: SupportsGetToken | None = None,
+    token_source: GivesToken | None = None,
     enterprise_object_id: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     timeout: float = 30.0,
@@ -71,9 +73,9 @@ def check_setup(
     Args:
         inbox: The inbox.
         token_source: Gets the token in place of the inbox's own: a
-            :class:`~exo_imap_oauth.token_source.TokenSource`, whose cache is left alone, or any
-            credential with a ``get_token``, such as azure-identity's. What that does not tell,
-            its endpoint first of all, is skipped.
+            :class:`~exo_imap_oauth.token_source.TokenSource`, whose cache is left alone, any
+            credential with a ``get_token``, such as azure-identity's, or a function that returns
+            a token. What these do not tell, their endpoint first of all, is skipped.
         enterprise_object_id: The object ID that was given to ``New-ServicePrincipal``, to be
             compared with the one in the token.
         ssl_context: For both servers. Default: what this machine trusts; for the token endpoint
@@ -109,13 +111,13 @@ class _Checkup:
     def __init__(
         self,
         inbox: InboxConfig,
-        source: SupportsGetToken | None,
+        source: GivesToken | None,
         object_id: str,
         ssl_context: ssl.SSLContext | None,
         timeout: float,
     ) -> None:
         self.inbox = inbox
-        self.source = source
+        self.source = None if source is None else as_source(source)
         self.object_id = object_id
         self.ssl_context = ssl_context
         self.timeout = timeout
@@ -184,21 +186,24 @@ class _Checkup:
         values = {name: getattr(inbox, name) for name in _FOR_ADVICE} | {"mailbox": inbox.user}
         self.known = {name: value for name, value in values.items() if isinstance(value, str)}
         self.folder = folder_argument(inbox.folder)
-        source = self.source or self._own_source()
+        source = self._usable_source()
         if isinstance(source, TokenSource):
             self.request = source._request  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # a neighbour
             who, credential = f"application {self.request.client_id}", self.request.credential
             self._learn(credential)
         else:
-            require_get_token(source)
-            who, credential = type(source).__name__, None
+            who, credential = name_of(source), None
         return (
             _checks.two_clouds(token_uri=(self.request or inbox).token_uri, host=inbox.host)
             or _checks.certificate(getattr(credential, "expires_on", None))
             or Finding("passed", f"{inbox.user} at {inbox.host}:{inbox.port}, {who}")
         )
 
-    def _own_source(self) -> TokenSource:
+    def _usable_source(self) -> SupportsGetToken:
+        if self.source is not None:
+            if problem := problem_of_source(self.source, "token_source", _EXPECTED):
+                raise problem
+            return self.source
         if not any(getattr(self.inbox, name, None) for name in _CREDENTIALS):
             raise ExoImapOAuthError(
                 "there is no credential: give the inbox a client_secret, a certificate or an"
@@ -215,7 +220,7 @@ class _Checkup:
 
     def token_endpoint(self) -> Finding:
         if self.request is None:
-            return Finding("skipped", f"{type(self.source).__name__} does not tell its endpoint")
+            return Finding("skipped", f"{name_of(self.source)} does not tell its endpoint")
         request = self.request = replace(
             self.request,
             ssl_context=self.ssl_context or self.request.ssl_context or default_context(),
@@ -251,7 +256,8 @@ class _Checkup:
 
     def _foreign_token(self) -> AccessToken | Finding:
         source, scope = self.source, self.inbox.scope
-        what = f"get_token() of {type(source).__name__}"
+        assert source is not None  # or else there would be a request of ours
+        what = f"the token of {name_of(source)}"
         try:
             return self._within(
                 what, "token-endpoint-unreachable", lambda: issued_by(source, scope)
@@ -332,27 +338,18 @@ class _Checkup:
 
     def _within(self, what: str, advice_id: str, step: Callable[[], _T]) -> _T:
         """Take a network step in a thread: nothing else bounds name services and drips."""
-        future: Future[_T] = Future()
-
-        def take() -> None:
-            try:
-                future.set_result(step())
-            except Exception as error:  # noqa: BLE001 - result() raises it
-                future.set_exception(error)
-
         began = time.monotonic()
-        threading.Thread(target=take, name="exo_imap_oauth-checkup", daemon=True).start()
-        try:
-            return future.result(self.timeout)
-        except TimeoutError:
-            if self.imap is not None:  # wake the thread
-                with contextlib.suppress(OSError):
-                    self.imap.sock.shutdown(socket.SHUT_RDWR)
-            future.add_done_callback(_close)
-            message = f"{what}: no answer within {self.timeout:g} s"
-            raise ExoImapOAuthError(message, advice=explain(advice_id)) from None
-        finally:
-            self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        future = in_thread("checkup", step)
+        is_over = bool(wait([future], self.timeout).done)
+        self.took = f" after {(time.monotonic() - began) * 1000:.0f} ms"
+        if is_over:
+            return future.result()
+        if self.imap is not None:  # wake the thread
+            with contextlib.suppress(OSError):
+                self.imap.sock.shutdown(socket.SHUT_RDWR)
+        future.add_done_callback(_close)
+        message = f"{what}: no answer within {self.timeout:g} s"
+        raise ExoImapOAuthError(message, advice=explain(advice_id))
 
 
 def _close(future: Future[Any]) -> None:

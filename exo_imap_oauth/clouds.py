@@ -6,7 +6,9 @@ Everything that is known of Microsoft's hosts, resources and audiences stands he
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from enum import Enum
+from urllib.parse import urlsplit
 
 EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 """The application ID of Office 365 Exchange Online, the same in all tenants."""
@@ -64,6 +66,20 @@ def cloud_of_host(host: str) -> Cloud | None:
     return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(
         host.casefold().rpartition(".")[2], Cloud.WORLDWIDE
     )
+
+
+def differing_clouds(one: str, other: str) -> tuple[Cloud, Cloud] | None:
+    """The clouds of two addresses, hosts or URLs, if they are known to be different ones."""
+    clouds = cloud_of_host(_host_in(one)), cloud_of_host(_host_in(other))
+    if clouds[0] is None or clouds[1] is None or clouds[0] is clouds[1]:
+        return None
+    return clouds[0], clouds[1]
+
+
+def _host_in(address: str) -> str:
+    with suppress(ValueError):  # no host at all
+        return urlsplit(address if "//" in address else f"//{address}").hostname or ""
+    return ""
 
 
 def is_entra_host(host: str) -> bool:

@@ -9,16 +9,11 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._imap.authenticate import log_in
-from exo_imap_oauth._imap.bearer import Bearer, SupportsGetToken, Token
-from exo_imap_oauth._imap.connection import (
-    Server,
-    connect,
-    in_time,
-    leave,
-    require_tls,
-    way_in,
-)
+from exo_imap_oauth._imap.bearer import Bearer, Token
+from exo_imap_oauth._imap.client import way_in
+from exo_imap_oauth._imap.connection import Server, connect, in_time, leave, require_tls
 from exo_imap_oauth._imap.folders import folder_argument
 from exo_imap_oauth._imap.mailbox import ask_status, select
 from exo_imap_oauth._imap.replies import (
@@ -83,7 +78,8 @@ def authenticate_xoauth2(
     Args:
         imap: A connected, not yet authenticated client on a verified TLS connection.
         user: The mailbox, such as ``inbox@contoso.com``.
-        token: A :class:`TokenSource`, any azure-identity credential, or a token.
+        token: A :class:`TokenSource`, any synchronous credential of azure-identity, a function
+            that returns a token, or a token: its text, or an object with ``token``.
         scope: What a foreign credential is asked for. Default: the source's own, or
             ``https://outlook.office365.com/.default``.
         verify_mailbox: Whether to ask for ``STATUS INBOX (UIDVALIDITY)`` afterwards: Exchange
@@ -100,7 +96,11 @@ def authenticate_xoauth2(
         ConnectionFailed: The server closed the connection, or did not answer in time.
         ImapError: The server does not offer XOAUTH2, or said something else.
         TokenError: The source got no token.
+        TypeError: ``token`` is none of these, or has to be awaited.
         ValueError: ``user`` or ``token`` holds characters that would forge the message.
+
+    What a foreign credential or a function raises passes unchanged, save for a note with the
+    advice (:pep:`678`) where its text is known.
     """
     bearer = Bearer(user, token, scope)
     del token
@@ -148,7 +148,7 @@ def open_mailbox(
 
     Args:
         user: The mailbox, such as ``inbox@contoso.com``.
-        token: A :class:`TokenSource`, any azure-identity credential, or a token.
+        token: As for :func:`authenticate_xoauth2`.
         host: The IMAP server.
         port: Default: 993, with STARTTLS 143.
         starttls: Whether TLS starts on a plain connection (RFC 3501 section 6.2.1).
@@ -264,14 +264,14 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
         MailboxNotConnected: The mailbox does not open.
         ImapError: The server refused the command for another reason.
         TypeError: It is not a pair of a status and a list.
-        ValueError: Its status is none of OK, NO and BAD.
+        ValueError: Its status is none of OK, NO, BAD and the BYE of ``logout()``.
 
     Example:
         >>> ok(("OK", [b"1 2 3"]))
         [b'1 2 3']
     """
     status, data = _parts_of(reply)
-    if status == "OK":
+    if status in ("OK", "BYE"):  # BYE is what imaplib's logout() returns
         return data
     if status not in ("NO", "BAD"):
         raise ValueError(
@@ -281,6 +281,7 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
     said = b" ".join(line for line in data if isinstance(line, bytes))
     text = quotable(f"{status} {said[:_MAX_SAID].decode(errors='replace')}")
     what = f"the server refused the command: {text}"
+    del reply, data, said  # tracebacks hold frames, and the server may have echoed the token
     raise typed_error(what, ServerReply(text), "runtime") or ImapError(what)
 
 

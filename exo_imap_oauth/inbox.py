@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 from urllib.parse import urlsplit
@@ -19,11 +17,11 @@ from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri, wit
 from exo_imap_oauth._inbox_rules import BELONGS, check_tls
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.errors import ConfigError, ExoImapOAuthError
+from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
     import imaplib
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from typing import Self
 
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
 _logger = logging.getLogger(__name__)
-
-_CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
 
 
 class InboxFields(TypedDict, total=False):
@@ -135,21 +131,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         debug: bool = False,
         name: str = "default",
     ) -> None:
-        given = {
-            "user": user,
-            "token_uri": token_uri,
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "certificate": certificate,
-            "assertion": assertion,
-            "scope": scope,
-            "host": host,
-            "port": port,
-            "tls": tls,
-            "folder": folder,
-            "debug": debug,
-            "name": name,
-        }
+        given = dict(locals())
+        del given["self"]
         check = InboxCheck("InboxConfig")
         values = check.values(given)
         if check.errors:
@@ -307,6 +290,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             ValueError: One of the options cannot work.
         """
         from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
+        from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415 - the same
         from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same
         from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - the same
 
@@ -316,6 +300,9 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             context = options.get("ssl_context")
             token = self.token_source(ssl_context=context)
         options.setdefault("folder", self.folder)
+        scope = None if isinstance(token, TokenSource) else self.scope
+        if self.debug:
+            token = told_source(token, str(self.token_uri), self._log)
         try:
             mailbox = open_mailbox(
                 self.user,
@@ -323,46 +310,18 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
                 host=self.host,
                 port=self.port,
                 starttls=self.tls == "starttls",
-                scope=None if isinstance(token, TokenSource) else self.scope,
+                scope=scope,
                 **options,
             )
         except (TypeError, ValueError):
             token = None  # it may be anything, such as another library's dict with the text in it
             raise
-        return self._logged(mailbox, token) if self.debug else mailbox
-
-    @contextmanager
-    def _logged(
-        self, mailbox: AbstractContextManager[imaplib.IMAP4], token: object
-    ) -> Generator[imaplib.IMAP4]:
-        from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - loaded on use
-
-        with ExitStack() as stack:
-            started = time.perf_counter()
-            try:
-                if isinstance(token, TokenSource):
-                    token = token.get_token()
-                    self._log(f"token from {self.token_uri} after {_since(started)}")
-                claims: Mapping[str, Any] = getattr(token, "claims", {})
-                shown = {name: claims.get(name) for name in _CLAIMS}
-                self._log(f"token claims {shown}")
-                where = f"{self.user} at {self.host}:{self.port}"
-                imap = stack.enter_context(mailbox)
-            except ExoImapOAuthError as error:
-                status = getattr(error, "status", None)
-                correlation_id = getattr(error, "correlation_id", None)
-                self._log(
-                    f"refused after {_since(started)}: {type(error).__name__}, status {status},"
-                    f" correlation ID {correlation_id}"
-                )
-                raise
-            self._log(f"opened {where} after {_since(started)}")
-            yield imap
+        if not self.debug:
+            return mailbox
+        where = f"{self.user} at {self.host}:{self.port}"
+        return told_mailbox(mailbox, token, where, self._log)
 
     def _log(self, text: str) -> None:
         if self.debug:
-            _logger.info("inbox %s: %s", one_line(self.name), text)
-
-
-def _since(started: float) -> str:
-    return f"{(time.perf_counter() - started) * 1000:.0f} ms"
+            name = one_line(self.name)
+            _logger.info("inbox %s: %s", name, text, extra={"exo_inbox": name})

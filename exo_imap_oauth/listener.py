@@ -14,15 +14,20 @@ import signal
 import socket
 import threading
 import time
-from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from concurrent.futures import wait
+from contextvars import copy_context
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
+from typing_extensions import override
+
+from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._imap.idle import idle
 from exo_imap_oauth._listening.bell import Bell
 from exo_imap_oauth._listening.retries import Retries
 from exo_imap_oauth._listening.unread import MessageNotHandled, Unread
-from exo_imap_oauth._text import check_seconds
+from exo_imap_oauth._text import check_seconds, one_line
+from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_source import TokenSource
 
@@ -30,12 +35,12 @@ if TYPE_CHECKING:
     import imaplib
     import ssl
     from collections.abc import Callable, Generator, Iterable
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from email.message import EmailMessage
 
     from typing_extensions import Unpack
 
-    from exo_imap_oauth._imap.bearer import _HasToken
     from exo_imap_oauth.imap import Token
     from exo_imap_oauth.inbox import InboxConfig
 
@@ -45,6 +50,7 @@ _logger = logging.getLogger(__name__)
 
 _NEW_TOKEN_EVERY = 5.0  # s between looks for the new token, once one is being fetched
 _MARGIN = 300.0  # s before its end from which on a token that does not say is replaced
+_SHORTEST_SESSION = 60.0  # s, with a token of a source that is not ours
 _GRACE = 0.7  # s that a command under way has when it is time to stop
 _LOOK_FOR_STOP = 0.2  # s between looks, while an inbox is being opened
 
@@ -74,7 +80,8 @@ class InboxListener:
     Args:
         inbox: The inbox. Its folder is opened for writing.
         handle: Gets each message. Listeners of several inboxes call it from several threads.
-        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source.
+        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source. A token
+            as such serves until it expires: a listener that lives longer needs what gives one.
         ssl_context: For both servers. Default: what this machine trusts.
         on_failure: Is told each failure with the seconds until the next try: of the connection,
             or a :class:`MessageNotHandled`. What it raises itself is logged.
@@ -109,6 +116,10 @@ class InboxListener:
         pause: float = 1.0,
         longest_pause: float = 300.0,
     ) -> None:
+        if token is None:
+            token = inbox.token_source(ssl_context=ssl_context)
+        self._token = sealed(token)
+        del token  # tracebacks hold frames
         if not callable(handle):
             raise TypeError(f"handle must be callable, not {type(handle).__name__}")
         check_seconds("timeout", timeout)
@@ -116,25 +127,27 @@ class InboxListener:
         check_seconds("pause", pause)
         check_seconds("longest_pause", longest_pause)
         self._inbox = inbox
-        if token is None:
-            token = inbox.token_source(ssl_context=ssl_context)
-        self._token = sealed(token)
-        del token  # tracebacks hold frames
         self._ssl_context = ssl_context
         self._on_failure = on_failure
         self._timeout = timeout
         self._look_every = look_every
         self._bell = Bell()
-        self._retries = Retries(inbox.name, pause, longest_pause)
+        self._retries = Retries(one_line(inbox.name), pause, longest_pause)
         self._unread = Unread(inbox, handle, self._retries.growing_pause, self._tell)
         self._imap: imaplib.IMAP4 | None = None  # while a session is under way
         self._mailbox()  # refuses what cannot work; it is not entered, so nothing is connected
 
+    @override
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an InboxListener is not pickled, it holds a secret; build one in each process"
+        )
+
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, be it that somebody has to fix it: a server that is
-        down, a secret that expired and is replaced, a permission that is missing.
+        It goes on after whatever may heal, even where somebody has to fix it first: a server
+        that is down, a secret that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -165,7 +178,7 @@ class InboxListener:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """Wake who waits for the server."""
+        """Wake whoever waits for the server."""
         imap = self._imap
         if imap is not None:
             with contextlib.suppress(AttributeError, OSError):  # just closed
@@ -177,7 +190,8 @@ class InboxListener:
         try:
             self._on_failure(self._inbox, error, pause)
         except Exception:
-            _logger.exception("inbox %s: on_failure raised", self._inbox.name)
+            name = one_line(self._inbox.name)
+            _logger.exception("inbox %s: on_failure raised", name, extra={"exo_inbox": name})
 
     # ---- one connection ----------------------------------------------------------------------
 
@@ -198,50 +212,55 @@ class InboxListener:
 
         Another thread opens it, since nothing wakes who waits for a name service or for a token.
         """
-        opening: Future[_Opened] = Future()
-        threading.Thread(
-            target=self._open, args=(opening,), name="exo_imap_oauth-open", daemon=True
-        ).start()
+        opening = in_thread("open", self._open)
         while not self._bell.has_rung:
             if wait([opening], timeout=_LOOK_FOR_STOP).done:
                 return opening.result()
         opening.add_done_callback(_close)
         return None
 
-    def _open(self, opening: Future[_Opened]) -> None:
-        try:
-            with contextlib.ExitStack() as stack:
-                token = self._current_token()
-                imap = stack.enter_context(self._mailbox())
-                opening.set_result(_Opened(imap, token, stack.pop_all()))
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            opening.set_exception(error)
+    def _open(self) -> _Opened:
+        with contextlib.ExitStack() as stack:
+            token = self._current_token()
+            imap = stack.enter_context(self._mailbox())
+            return _Opened(imap, token, stack.pop_all())
 
     def _mailbox(self) -> AbstractContextManager[imaplib.IMAP4]:
         return self._inbox.open(
             token=self._token, timeout=self._timeout, ssl_context=self._ssl_context
         )
 
-    def _current_token(self) -> _HasToken:
+    def _current_token(self) -> AccessToken:
         """What the token source gives now; asking for it is what has the next one fetched."""
         if isinstance(self._token, AccessToken):
             return self._token
         if isinstance(self._token, TokenSource):
             return self._token.get_token()
-        return self._token.get_token(self._inbox.scope)
+        return issued_by(self._token, self._inbox.scope)
 
-    def _read(self, imap: imaplib.IMAP4, token: _HasToken) -> None:
+    def _is_replaced(self, token: AccessToken, began: float) -> bool:
+        """Whether the next session would have another token."""
+        if not isinstance(self._token, TokenSource):
+            # Others may give a new one each time that they are asked, so not too often, even if
+            # this machine's clock makes each new one look old.
+            due = max(_ends_on(token), began + _SHORTEST_SESSION)
+            if time.time() < due:
+                return False
+        return self._current_token().token != token.token
+
+    def _read(self, imap: imaplib.IMAP4, token: AccessToken) -> None:
+        began = time.time()
         validity = imap.response("UIDVALIDITY")[1][0]
         while not self._bell.has_rung:
             imap.response("EXISTS")  # forget what was said before the search
             self._unread.look(imap, validity, lambda: self._bell.has_rung)
             self._retries.end()
-            if self._current_token().token != token.token:
+            if self._is_replaced(token, began):
                 return
             if imap.response("EXISTS")[1] == [None]:  # else mail came during the look
                 self._wait(imap, token)
 
-    def _wait(self, imap: imaplib.IMAP4, token: _HasToken) -> None:
+    def _wait(self, imap: imaplib.IMAP4, token: AccessToken) -> None:
         """Wait until there may be something to do."""
         until_new_token = max(_ends_on(token) - time.time(), _NEW_TOKEN_EVERY)
         seconds = min(self._look_every, until_new_token, self._unread.seconds_to_next_try())
@@ -291,7 +310,12 @@ def listen(
             _stop_all(listeners)
 
     threads = [
-        threading.Thread(target=run, args=(listener,), name="exo_imap_oauth-listener", daemon=True)
+        threading.Thread(
+            target=copy_context().run,  # what the caller has set, tracing and logging find there
+            args=(run, listener),
+            name="exo_imap_oauth-listener",
+            daemon=True,
+        )
         for listener in listeners
     ]
     with _stopped_by_signals(listeners):
@@ -336,7 +360,7 @@ def _stopped_by_signals(listeners: list[InboxListener]) -> Generator[None]:
 
 class _Opened(NamedTuple):
     imap: imaplib.IMAP4
-    token: _HasToken
+    token: AccessToken
     stack: contextlib.ExitStack
 
 
@@ -346,12 +370,10 @@ def _close(opening: Future[_Opened]) -> None:
         opening.result().stack.close()
 
 
-def _ends_on(token: _HasToken) -> float:
-    """When to look for a new token, Unix seconds; a token's text alone does not say."""
-    refresh_on = getattr(token, "refresh_on", None)
-    if isinstance(refresh_on, (int, float)) and refresh_on:
-        return refresh_on
-    expires_on = getattr(token, "expires_on", None)
-    if isinstance(expires_on, (int, float)) and expires_on:
-        return expires_on - _MARGIN
-    return math.inf
+def _ends_on(token: AccessToken) -> float:
+    """When to look for a new token, Unix seconds; infinity where nothing tells."""
+    if token.refresh_on:
+        return token.refresh_on
+    exp = token.claims.get("exp")
+    expires_on = token.expires_on or (exp if isinstance(exp, (int, float)) else 0)
+    return expires_on - _MARGIN if expires_on else math.inf

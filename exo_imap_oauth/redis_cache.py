@@ -11,16 +11,17 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import override
 
-from exo_imap_oauth._text import json_object, quotable
+from exo_imap_oauth._text import described, json_object
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     import redis
     from cryptography.fernet import MultiFernet
@@ -34,6 +35,7 @@ _VERSION = 1  # of the entries; a change of their form makes those of others abs
 _ANSWER_WITHIN = 1.0  # s; what one question to Redis may cost a login
 _ASK_AGAIN_AFTER = 5.0  # s without Redis, after it could not be asked
 _CLOCK_TOLERANCE = 300.0  # s that the clocks of two hosts may differ
+_TIMES = ("obtained_on", "refresh_on", "expires_on")
 _DISCARD = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0
@@ -81,20 +83,24 @@ class RedisTokenCache(TokenCache):
         namespace: str = "exo-imap-oauth",
         allow_plaintext: bool = False,
     ) -> None:
-        _check_client(client)
-        self._fernet = _fernet(key, allow_plaintext=allow_plaintext)
-        del key  # tracebacks hold frames
         if not namespace or not namespace.isprintable():
             raise ValueError(f"namespace must be a printable text, not {namespace!r}")
-        self._client: Any = client  # its types fit neither pipelines nor all of its versions
         self._prefix = f"{namespace}:{_VERSION}"
-        self._question: threading.Thread | None = None  # that Redis has not answered in time
+        fernet = _fernet(key, allow_plaintext=allow_plaintext)
+        del key  # tracebacks hold frames
+        if isinstance(fernet, Exception):
+            raise fernet
+        self._fernet = fernet
+        _check_client(client)
+        self._client: Any = client  # its types fit neither pipelines nor all of its versions
+        # What Redis has not answered in time; of a thread, since in a child it is not alive.
+        self._question: threading.Thread | None = None
         self._ask_again_at = 0.0  # time.monotonic()
         self._has_warned = False  # of an entry
 
     @override
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._prefix!r})"
+        return f"<{type(self).__name__} {getattr(self, '_prefix', '')}>"
 
     @override
     def __reduce__(self) -> str:
@@ -127,7 +133,7 @@ class RedisTokenCache(TokenCache):
         if lives_for <= 0:
             return
         name, entry = self._name("token", key), self._sealed(key, token)
-        self._asked(lambda: self._client.set(name, entry, px=lives_for))
+        self._asked(lambda: self._client.set(name, entry, px=lives_for), token.token)
 
     @override
     def discard(self, key: str, token: AccessToken) -> None:
@@ -139,7 +145,7 @@ class RedisTokenCache(TokenCache):
             if kept is not None and kept.token == token.token:
                 self._client.eval(_DISCARD, 1, name, entry)
 
-        self._asked(ask)
+        self._asked(ask, token.token)
 
     @override
     @contextlib.contextmanager
@@ -158,15 +164,8 @@ class RedisTokenCache(TokenCache):
         return f"{self._prefix}:{kind}:{key}"
 
     def _sealed(self, key: str, token: AccessToken) -> bytes:
-        entry = {
-            "version": _VERSION,
-            "key": key,  # an entry that was moved to another name is not taken for it
-            "token": token.token,
-            "obtained_on": token.obtained_on,
-            "refresh_on": token.refresh_on,
-            "expires_on": token.expires_on,
-        }
-        text = json.dumps(entry).encode()
+        # With its key, so that an entry that was moved to another name is not taken for it.
+        text = json.dumps({"version": _VERSION, "key": key, **asdict(token)}).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 
     def _opened(self, key: str, entry: bytes, lives_for: float) -> AccessToken | None:
@@ -174,19 +173,17 @@ class RedisTokenCache(TokenCache):
         values = json_object(self._decrypted(entry) or b"") or {}
         if values.get("version") != _VERSION or values.get("key") != key:
             return None
-        text, times = values.get("token"), [values.get(name) for name in _TIMES]
-        if not isinstance(text, str) or not all(isinstance(at, (int, float)) for at in times):
+        if not isinstance(values.get("token"), str) or not _holds_times(values):
             return None
-        obtained_on, refresh_on, expires_on = cast("list[float]", times)
         expires_here = time.time() + lives_for
-        if lives_for <= 0 or expires_here > expires_on + _CLOCK_TOLERANCE:
+        ahead = expires_here - values["expires_on"]
+        if lives_for <= 0 or ahead > _CLOCK_TOLERANCE:
             return None  # somebody made it live longer than its token
-        ahead = expires_here - expires_on
         return AccessToken(
-            token=text,
+            token=values["token"],
             expires_on=int(expires_here),
-            refresh_on=int(refresh_on + ahead),
-            obtained_on=obtained_on + ahead,
+            refresh_on=int(values["refresh_on"] + ahead),
+            obtained_on=values["obtained_on"] + ahead,
         )
 
     def _decrypted(self, entry: bytes) -> bytes | None:
@@ -201,7 +198,7 @@ class RedisTokenCache(TokenCache):
 
     # ---- Redis -------------------------------------------------------------------------------
 
-    def _asked(self, ask: Callable[[], _T]) -> _T | None:
+    def _asked(self, ask: Callable[[], _T], secret: str = "") -> _T | None:
         """What Redis answers; None if it does not, and for a while after that.
 
         It is asked in a thread: a client without a ``socket_timeout`` waits for ever.
@@ -220,7 +217,7 @@ class RedisTokenCache(TokenCache):
             self._question = question
             self._go_without(f"no answer within {_ANSWER_WITHIN:g} s")
         except Exception as error:  # noqa: BLE001 - of redis-py, or no thread can start
-            self._go_without(f"{type(error).__name__}: {error}")
+            self._go_without(described(error, [secret]))
         else:
             if self._ask_again_at:
                 self._ask_again_at = 0.0
@@ -231,12 +228,13 @@ class RedisTokenCache(TokenCache):
     def _go_without(self, why: str) -> None:
         if not self._ask_again_at:  # one warning an outage
             _logger.warning(
-                "Redis cannot be used, so tokens are fetched directly meanwhile: %s", quotable(why)
+                "Redis cannot be used, so tokens are fetched directly meanwhile: %s", why
             )
         self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
 
 
-_TIMES = ("obtained_on", "refresh_on", "expires_on")
+def _holds_times(values: Mapping[str, Any]) -> bool:
+    return all(isinstance(values.get(name), (int, float)) for name in _TIMES)
 
 
 def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:
@@ -265,35 +263,27 @@ def _check_client(client: object) -> None:
         raise TypeError("client must be a redis.Redis, not the one of redis.asyncio")
 
 
-def _fernet(key: bytes | Sequence[bytes] | None, *, allow_plaintext: bool) -> MultiFernet | None:
-    """What encrypts and decrypts, or None for plain text.
-
-    Raises:
-        ImportError: There is no cryptography.
-        ValueError: A key is missing or is not one.
-    """
+def _fernet(
+    key: bytes | Sequence[bytes] | None, *, allow_plaintext: bool
+) -> MultiFernet | ImportError | ValueError | None:
+    """What encrypts and decrypts, None for plain text; or why there is nothing of the kind."""
+    if key is None and allow_plaintext:
+        return None
     if key is None:
-        if allow_plaintext:
-            return None
-        raise ValueError(
+        return ValueError(
             "tokens in Redis are encrypted: pass key=Fernet.generate_key() of"
             " cryptography.fernet, the same in all processes, or key=None and allow_plaintext=True"
         )
     try:
         from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - of the extra
     except ImportError:
-        raise ImportError(
+        return ImportError(
             "a RedisTokenCache needs cryptography: pip install 'exo-imap-oauth[redis]'"
-        ) from None
+        )
     try:
         keys = [key] if isinstance(key, (bytes, str)) else key
-        fernets = [Fernet(each) for each in keys]
+        return MultiFernet([Fernet(each) for each in keys])
     except (TypeError, ValueError):
-        fernets = []
-    del key  # tracebacks hold frames
-    keys = ()
-    if not fernets:
-        raise ValueError(
+        return ValueError(
             "key must be one or several keys of Fernet.generate_key(): 32 bytes in base64"
         )
-    return MultiFernet(fernets)

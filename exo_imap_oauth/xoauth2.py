@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from exo_imap_oauth._text import json_object
+from exo_imap_oauth._text import holds_control, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 section 2.1
 
 AFTER_ERROR_CHALLENGE = b""
@@ -53,12 +52,8 @@ def check_user(user: str) -> str | None:
         return f"the user must be a string, not {type(user).__name__}"
     if not user:
         return "the user is empty; it is the address of the mailbox to open"
-    if _CONTROL_CHARACTER.search(user):
-        return f"the user {user!r} holds a control character"
-    try:
-        user.encode()
-    except UnicodeEncodeError:
-        return f"the user {user!r} holds a lone surrogate"
+    if holds_control(user):
+        return f"the user {user!r} holds a control character, a line separator or a lone surrogate"
     return None
 
 

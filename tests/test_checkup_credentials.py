@@ -209,7 +209,8 @@ def test_an_error_without_a_text_is_a_finding_too(exchange: ReadyExchange) -> No
     ("source", "expected"),
     [
         (AioCredential(), "AioCredential is an asynchronous credential"),
-        ("a token", "token_source must have a method get_token, which str has not"),
+        ("a token", "a credential or a function that returns a token, not str"),
+        (AioCredential, "token, not the class AioCredential itself"),
     ],
 )
 def test_what_cannot_give_a_token_is_told_at_the_first_check(

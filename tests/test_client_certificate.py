@@ -341,6 +341,54 @@ def test_without_the_extra_the_error_gives_the_command(
         ClientCertificate.from_pem(PEM)
 
 
+WITHOUT_THE_EXTRA = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules |= dict.fromkeys(("jwt", "cryptography"))  # as if they were not installed
+from exo_imap_oauth import ClientCertificate, InboxConfig, TokenSource, check_setup
+
+inbox = InboxConfig.for_tenant(
+    "contoso.example", user="a@contoso.example",
+    client_id="6731de76-14a6-49ae-97bc-6eba6914391e", client_secret="Abc8Q~x",
+    host="localhost", port=9,
+)
+inbox.token_source()
+assert len(check_setup(inbox, token_source=lambda: "opaque").checks) == 13
+variables = {{
+    "EXO_IMAP_USER": inbox.user,
+    "EXO_IMAP_TENANT_ID": "contoso.example",
+    "EXO_IMAP_CLIENT_ID": inbox.client_id,
+    "EXO_IMAP_CERTIFICATE_FILE": sys.argv[1],
+}}
+for read in (
+    lambda: ClientCertificate.from_pem(sys.argv[1]),
+    lambda: ClientCertificate.from_pfx(sys.argv[1]),
+    lambda: InboxConfig.from_env(environ=variables),
+):
+    try:
+        read()
+    except (ImportError, ValueError) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_program_without_the_extra_works_but_for_certificates(tmp_path: Path) -> None:
+    file = tmp_path / "bot.pem"
+    file.write_bytes(PEM)
+    run = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", WITHOUT_THE_EXTRA, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.stderr == ""
+    assert run.stdout.count("pip install 'exo-imap-oauth[certificate]'") == 3
+    assert run.stdout.count("ImportError") == 2
+    assert "EXO_IMAP_CERTIFICATE_FILE: cannot be used" in run.stdout
+    assert "PRIVATE" not in run.stdout
+
+
 def test_nothing_of_the_extra_is_loaded_for_a_secret() -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import exo_imap_oauth as e;"

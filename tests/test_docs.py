@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 import exo_imap_oauth
+from exo_imap_oauth import load_config
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import EmailMessage
+
+    from exo_imap_oauth import InboxConfig
     from exo_imap_oauth.testing import ReadyExchange
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 EXAMPLE = ROOT / "docs" / "examples" / "read_inbox.py"
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(exo_imap_oauth.__path__, "exo_imap_oauth.")
@@ -38,15 +44,32 @@ def _exchange(
     return exchange
 
 
-def test_the_readmes_examples_run(exchange: ReadyExchange) -> None:
+@pytest.mark.usefixtures("exchange")
+def test_the_readmes_examples_run() -> None:
     failed, attempted = doctest.testfile(
         str(ROOT / "README.md"),
         module_relative=False,
-        globs={"exchange": exchange},
+        globs={},  # each example brings what it needs
         optionflags=doctest.ELLIPSIS,
     )
     assert failed == 0
     assert attempted > 10
+
+
+@pytest.mark.usefixtures("exchange")
+def test_the_readmes_listener_hands_over_a_message() -> None:
+    blocks = re.findall(r"^```python\n(from .*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (block,) = blocks
+    handed_over: list[str] = []
+
+    def handle(_inbox: InboxConfig, message: EmailMessage) -> None:
+        handed_over.append(message["Subject"])
+        raise SystemExit
+
+    names = {"load_config": load_config, "handle": handle}
+    with pytest.raises(SystemExit):
+        exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    assert handed_over == ["Sample message 1"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -61,6 +84,46 @@ def test_the_readme_gives_two_commands_and_ci_runs_them() -> None:
     assert "docs/examples/read_inbox.py" in commands[0]
     assert "pytest -n auto" in commands[1]
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+# ---- links -----------------------------------------------------------------------------------
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / ".github/SECURITY.md"]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """The files and anchors that a page links to, in this repository."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in link:
+            path, _, anchor = link.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in links(page):
+        assert path.exists()
+        assert not anchor or anchor in anchors(path)
+
+
+def test_every_page_and_example_can_be_reached_from_the_readme() -> None:
+    reached = {ROOT / "README.md"}
+    found = list(reached)
+    while found:
+        page = found.pop()
+        new = {path for path, _ in links(page)} - reached if page.suffix == ".md" else set()
+        reached |= new
+        found += new
+    examples = set((ROOT / "docs/examples").glob("*.py"))
+    assert {*PAGES, *examples} - reached == set()
 
 
 # ---- docs/examples/read_inbox.py -------------------------------------------------------------

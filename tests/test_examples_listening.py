@@ -47,7 +47,7 @@ def example(name: str) -> Any:
 # ---- the page about asyncio --------------------------------------------------------------------
 
 MAILBOXES = int(os.environ.get("MAILBOXES", "4"))
-SECONDS = float(os.environ.get("SECONDS", "5"))
+SECONDS = float(os.environ.get("LISTEN_SECONDS", "5"))
 LIFETIME = int(os.environ.get("LIFETIME", "4"))  # s, of a token
 
 

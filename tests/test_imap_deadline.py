@@ -12,8 +12,8 @@ import pytest
 from support.dripping_imap import DrippingImap
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
 
-from exo_imap_oauth import authenticate_xoauth2, open_mailbox
-from exo_imap_oauth._imap import client, connection, reach
+from exo_imap_oauth import _reach, authenticate_xoauth2, open_mailbox
+from exo_imap_oauth._imap import client, connection
 from exo_imap_oauth.errors import ConnectionFailed
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def test_a_dripping_server_is_left_in_time(stage: str) -> None:
             opened(server).__enter__()
     assert server.was_left
     assert raised.value.retryable
+
+
+def test_what_came_to_no_end_is_named_after_the_whole_time() -> None:
+    with DrippingImap("greeting") as server:
+        with pytest.raises(ConnectionFailed, match=r"was not done within 1 s"):
+            opened(server).__enter__()
 
 
 @pytest.mark.parametrize("stage", ["greeting", "CAPABILITY", "STARTTLS"])
@@ -108,25 +114,20 @@ def test_a_name_service_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyP
     waiting.join()
 
 
-def test_the_next_address_of_a_host_is_tried_where_one_refuses(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def address(port: int) -> _reach.Address:
+    return socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)
+
+
+def test_the_next_address_of_a_host_is_tried_where_one_refuses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         closed_port = gone.getsockname()[1]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         open_port = listener.getsockname()[1]
-        addresses = [("127.0.0.1", closed_port), ("127.0.0.1", open_port)]
-        found = list(addresses)
-
-        def look_up(*_: object) -> list[tuple[str, int]]:
-            return found
-
-        monkeypatch.setattr(reach, "_look_up", look_up)
-        with reach.reach("mail.example", 993, 5) as sock:
+        with _reach.first_to_answer([address(closed_port), address(open_port)], 5) as sock:
             assert sock.getpeername()[1] == open_port
-        del found[1]
-        with pytest.raises(ConnectionRefusedError):
-            reach.reach("mail.example", 993, 5)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    with pytest.raises(ConnectionRefusedError):
+        _reach.first_to_answer([address(closed_port)], 5)
 
 
 def test_addresses_share_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,14 +137,14 @@ def test_addresses_share_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> N
         given.append(timeout)
         raise ConnectionRefusedError
 
-    def look_up(*_: object) -> list[tuple[str, int]]:
-        return [("192.0.2.1", 993)] * 4
-
-    monkeypatch.setattr(reach, "_look_up", look_up)
-    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(_reach, "_connected", refuse)
     with pytest.raises(ConnectionRefusedError):
-        reach.reach("mail.example", 993, 1_000)
+        _reach.first_to_answer([address(993)] * 4, 1_000)
     assert [round(timeout / 10) for timeout in given] == [25, 33, 50, 100]
+    given.clear()
+    with pytest.raises(ConnectionRefusedError):
+        _reach.first_to_answer([address(993)] * 4, 6)
+    assert [round(timeout) for timeout in given] == [3, 3, 3, 6]
 
 
 def test_what_a_server_sends_in_clear_before_tls_is_never_taken_for_its_word() -> None:
@@ -160,7 +161,7 @@ def test_what_a_server_sends_in_clear_before_tls_is_never_taken_for_its_word() -
 
 def test_a_context_that_fails_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[socket.socket] = []
-    reached = reach.reach
+    reached = _reach.first_to_answer
 
     def recording(*arguments: Any) -> socket.socket:
         made.append(reached(*arguments))
@@ -170,7 +171,7 @@ def test_a_context_that_fails_leaves_no_socket_open(monkeypatch: pytest.MonkeyPa
         def wrap_socket(self, *_: Any, **__: Any) -> NoReturn:
             raise ValueError("not like this")
 
-    monkeypatch.setattr(client, "reach", recording)
+    monkeypatch.setattr(client, "first_to_answer", recording)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         context = Failing(ssl.PROTOCOL_TLS_CLIENT)

@@ -231,6 +231,15 @@ def test_what_the_body_raises_of_imaplibs_shows_no_echo() -> None:
         assert_hidden("".join(traceback.format_exception(raised.value)))
 
 
+def test_a_long_refusal_shows_no_echo_at_its_end() -> None:
+    search = Step("{tag} SEARCH ALL", f"{{tag}} BAD {'so long ' * 600}{TOKEN}")
+    with ScriptedImap([*OPENING, search, LOGOUT], tls=True) as server:
+        with pytest.raises(ImapError, match="SEARCH on") as raised:
+            with opened(server) as imap:
+                imap.search(None, "ALL")
+    assert_hidden("".join(traceback.format_exception(raised.value)))
+
+
 def test_a_token_that_was_refused_and_replaced_is_hidden_too() -> None:
     now = int(time.time())
     first = "no-digits-at-all-" * 5  # so that nothing but the token itself gives it away

@@ -259,6 +259,12 @@ def test_without_a_credential_it_can_be_opened_with_a_token_only() -> None:
     assert "open(token=...)" in str(caught.value)
 
 
+def test_an_empty_folder_cannot_be_opened_and_is_refused() -> None:
+    with pytest.raises(ConfigError, match="folder: is empty") as raised:
+        InboxConfig(user="inbox@contoso.example", folder=" ")
+    assert [problem.key for problem in raised.value.problems] == ["folder"]
+
+
 def test_a_secret_may_be_a_function_that_is_not_called_before_it_is_needed() -> None:
     def secret() -> str:
         raise AssertionError

@@ -37,6 +37,7 @@ from support.leak_paths import (
     imap_paths,
     token_endpoint_paths,
 )
+from support.leak_services import listener_paths, redis_paths
 from support.leaks import SECRET, TESTS, TOKEN, leaks_in
 from support.token_endpoint import TokenEndpoint, rejected, token
 
@@ -59,6 +60,8 @@ def _stages() -> dict[str, list[LeakPath]]:
     stages["wrong calls"] = [*bad_paths()]
     stages["certificates"] = [*certificate_paths()]
     stages["configuration"] = [*config_paths()]
+    stages["a cache in Redis"] = [*redis_paths()]
+    stages["a listener"] = [*listener_paths()]
     return stages
 
 

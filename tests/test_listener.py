@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import pytest
 from pymap.backend.session import BaseSession as MailboxSession
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
     from exo_imap_oauth import AccessToken
     from exo_imap_oauth.testing import ReadyExchange
 
-EXAMPLE = Path(__file__).parents[1] / "docs/examples/inbox_listener.py"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "how-to/listen.md"
+EXAMPLE = DOCS / "examples/inbox_listener.py"
 LIMIT = 60.0  # s, for what takes some milliseconds on an idle machine
 
 
@@ -244,43 +249,56 @@ def test_it_stops_while_it_waits_for_its_next_try(
 
 # ---- everything ------------------------------------------------------------------------------
 
+
+class Plan(NamedTuple):
+    """A fault, and where it strikes."""
+
+    fault: Fault
+    command: str | None = None
+    reply: Literal["NO"] | None = None
+
+
+AT_ANY_COMMAND = (
+    Plan(Fault.IMAP_RESET),
+    Plan(Fault.IMAP_THROTTLED),
+    Plan(Fault.IMAP_THROTTLED, reply="NO"),
+    Plan(Fault.IMAP_SESSION_INVALIDATED),
+    Plan(Fault.IMAP_CONNECTION_CLOSED),
+)
 IN_SESSION = [
-    (fault, command)
+    planned._replace(command=command)
     for command in ("UID SEARCH", "UID FETCH", "UID STORE", "IDLE")
-    for fault in (
-        Fault.IMAP_RESET,
-        Fault.IMAP_THROTTLED,
-        Fault.IMAP_SESSION_INVALIDATED,
-        Fault.IMAP_CONNECTION_CLOSED,
-    )
-]
+    for planned in AT_ANY_COMMAND
+] + [Plan(Fault.IMAP_IDLE_RESET)]
 LOGGING_IN = [
-    (Fault.IMAP_BYE_GREETING, None),
-    (Fault.IMAP_AUTHENTICATE_FAILED, None),
-    (Fault.IMAP_CHALLENGE, None),
-    (Fault.IMAP_NO_XOAUTH2, None),
-    (Fault.IMAP_NO_SASL_IR, None),
-    (Fault.IMAP_RESET, "AUTHENTICATE"),
-    (Fault.IMAP_THROTTLED, "AUTHENTICATE"),
-    (Fault.IMAP_CONNECTION_CLOSED, "SELECT"),
+    Plan(Fault.IMAP_BYE_GREETING),
+    Plan(Fault.IMAP_AUTHENTICATE_FAILED),
+    Plan(Fault.IMAP_CHALLENGE),
+    Plan(Fault.IMAP_WRONG_SERVER),
+    Plan(Fault.IMAP_THROTTLED, "SELECT", "NO"),
+    Plan(Fault.IMAP_NO_XOAUTH2),
+    Plan(Fault.IMAP_NO_SASL_IR),
+    Plan(Fault.IMAP_RESET, "AUTHENTICATE"),
+    Plan(Fault.IMAP_THROTTLED, "AUTHENTICATE"),
+    Plan(Fault.IMAP_CONNECTION_CLOSED, "SELECT"),
 ]
 FETCHING_A_TOKEN = [
-    (Fault.TOKEN_HTML, None),
-    (Fault.TOKEN_TRUNCATED_JSON, None),
-    (Fault.TOKEN_REDIRECT, None),
-    (Fault.TOKEN_EXPIRED_CERTIFICATE, None),
-    (Fault.TOKEN_FOREIGN_CERTIFICATE, None),
+    Plan(Fault.TOKEN_HTML),
+    Plan(Fault.TOKEN_TRUNCATED_JSON),
+    Plan(Fault.TOKEN_REDIRECT),
+    Plan(Fault.TOKEN_EXPIRED_CERTIFICATE),
+    Plan(Fault.TOKEN_FOREIGN_CERTIFICATE),
 ]
 SLOW = [
-    (Fault.IMAP_NO_GREETING, None),
-    (Fault.IMAP_STALL, "UID FETCH"),
-    (Fault.IMAP_LONG_LINE, "UID SEARCH"),
-    (Fault.IMAP_ENDLESS_LINES, "UID STORE"),
-    (Fault.TOKEN_REFUSE, None),
-    (Fault.TOKEN_RESET, None),
-    (Fault.TOKEN_THROTTLED, None),
-    (Fault.TOKEN_UNAVAILABLE, None),
-    (Fault.TOKEN_HUGE_BODY, None),
+    Plan(Fault.IMAP_NO_GREETING),
+    Plan(Fault.IMAP_STALL, "UID FETCH"),
+    Plan(Fault.IMAP_LONG_LINE, "UID SEARCH"),
+    Plan(Fault.IMAP_ENDLESS_LINES, "UID STORE"),
+    Plan(Fault.TOKEN_REFUSE),
+    Plan(Fault.TOKEN_RESET),
+    Plan(Fault.TOKEN_THROTTLED),
+    Plan(Fault.TOKEN_UNAVAILABLE),
+    Plan(Fault.TOKEN_HUGE_BODY),
 ]
 FAULTS = 500
 PARTS = 4  # so that several workers share them
@@ -309,13 +327,19 @@ def test_no_message_is_lost_in_five_hundred_faults(
     handled = Handled()
     source = inbox.token_source()
     with listening(inbox, handled, timeout=0.5):
-        for number, (fault, command) in enumerate(plan):
+        for number, planned in enumerate(plan):
+            fault = planned.fault
             handled.wait_for(3 + number)
             token = token_of(source)
-            injection = exchange.inject(fault, seconds=takes_seconds.get(fault), command=command)
+            injection = exchange.inject(
+                fault,
+                seconds=takes_seconds.get(fault),
+                command=planned.command,
+                reply=planned.reply,
+            )
             if fault.name.startswith("TOKEN_"):
                 source.invalidate(token)
-            elif (fault, command) in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
+            elif planned in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
                 exchange.inject(Fault.IMAP_RESET, command="UID SEARCH")
             deliver(exchange, f"message {number}")
             injection.wait_for_hits(timeout=LIMIT)
@@ -327,6 +351,24 @@ def test_no_message_is_lost_in_five_hundred_faults(
 
 
 # ---- as a program ----------------------------------------------------------------------------
+
+
+def test_the_page_runs_as_it_stands(exchange: ReadyExchange, tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    exchange.write_config(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        lines = [program.stdout.readline().strip() for _ in range(3)]
+        program.send_signal(signal.SIGTERM)
+        program.communicate(timeout=LIMIT)
+    assert program.returncode == 0
+    assert lines == [f"default Sample message {number}" for number in (1, 2, 3)]
 
 
 def test_sigterm_ends_the_program_cleanly(exchange: ReadyExchange, tmp_path: Path) -> None:
@@ -419,6 +461,28 @@ def test_what_on_failure_raises_stops_nothing(
     with listening(inbox, handle, on_failure=on_failure):
         handled.wait_for(3)
     assert "on_failure raised" in caplog.text
+
+
+def test_no_name_of_an_inbox_reaches_the_log_as_it_is(
+    inbox: InboxConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    handled = Handled()
+    failures = itertools.count()
+
+    def handle(inbox: InboxConfig, message: EmailMessage) -> None:
+        if next(failures) < 1:
+            raise ZeroDivisionError
+        handled(inbox, message)
+
+    def on_failure(_inbox: InboxConfig, _error: Exception, _pause: float) -> None:
+        raise LookupError
+
+    named = dataclasses.replace(inbox, name="a\x1b[31m\nb")
+    with listening(named, handle, on_failure=on_failure):
+        handled.wait_for(3)
+    told = [each.getMessage() for each in caplog.records if "listen" in each.name]
+    assert len(told) >= 2
+    assert all("\x1b" not in text for text in told)
 
 
 # ---- what a person has to fix ----------------------------------------------------------------
@@ -636,3 +700,28 @@ def test_arguments_that_cannot_work_are_refused(
 def test_a_handler_must_be_callable(inbox: InboxConfig) -> None:
     with pytest.raises(TypeError, match="handle must be callable, not str"):
         InboxListener(inbox, cast("Any", "print"))
+
+
+SPAN: ContextVar[str] = ContextVar("SPAN", default="none")
+
+
+def test_secrets_and_handlers_see_what_the_caller_of_listen_has_set(
+    exchange: ReadyExchange, inbox: InboxConfig
+) -> None:
+    seen: list[str] = []
+
+    def secret() -> str:
+        seen.append(f"secret: {SPAN.get()}")
+        return exchange.secret.value
+
+    def leave(_inbox: InboxConfig, _message: EmailMessage) -> None:
+        seen.append(f"message: {SPAN.get()}")
+        raise SystemExit
+
+    before = SPAN.set("of the caller")
+    try:
+        with pytest.raises(SystemExit):
+            listen([replace(inbox, client_secret=secret)], leave)
+    finally:
+        SPAN.reset(before)
+    assert seen == ["secret: of the caller", "message: of the caller"]

@@ -1,23 +1,19 @@
-"""Certificate credentials before a judge that others wrote: npm's oidc-provider, and Dovecot."""
+"""Certificate credentials before a judge that others wrote: npm's oidc-provider."""
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from support.dovecot import Dovecot
 
-from exo_imap_oauth import ClientCertificate, InboxConfig, TokenSource
+from exo_imap_oauth import ClientCertificate, TokenSource
 from exo_imap_oauth.errors import TokenRequestRejected
 from exo_imap_oauth.testing import LoopbackExchange
 
 if TYPE_CHECKING:
     from support.oidc_provider import Client, OidcProvider
-
-INBOX = "inbox@contoso.example"
 
 
 def new_certificate() -> bytes:
@@ -63,25 +59,3 @@ def test_a_certificate_of_another_key_is_rejected(
     with pytest.raises(TokenRequestRejected) as caught:
         source_of(oidc_provider, client, new_certificate()).get_token()
     assert caught.value.error == "invalid_client"
-
-
-def test_a_certificate_opens_a_mailbox_on_dovecot(
-    oidc_provider: OidcProvider, client: Client, pem: bytes, dovecot_binary: str
-) -> None:
-    with Dovecot(
-        {oidc_provider.key_id: oidc_provider.signing_key},
-        issuers=[oidc_provider.issuer],
-        audience="https://outlook.office365.com",
-        users={client.object_id: INBOX, str(uuid.uuid4()): "other@contoso.example"},
-        binary=dovecot_binary,
-    ) as dovecot:
-        inbox = InboxConfig(
-            user=INBOX,
-            token_uri=oidc_provider.token_uri,
-            client_id=client.client_id,
-            certificate=ClientCertificate.from_pem(pem),
-            host=dovecot.host,
-            port=dovecot.port,
-        )
-        with inbox.open(ssl_context=dovecot.ssl_context) as imap:
-            assert imap.select() == ("OK", [b"0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_what_is_no_reply_is_a_type_error(reply: Any) -> None:
         ok(reply)
 
 
-@pytest.mark.parametrize("status", ["EXISTS", "BYE", "ok", ""])
+@pytest.mark.parametrize("status", ["EXISTS", "PREAUTH", "ok", ""])
 def test_a_status_that_is_none_is_a_value_error(status: str) -> None:
     with pytest.raises(ValueError, match="OK, NO or BAD"):
         ok((status, [None]))
@@ -79,3 +80,56 @@ def test_a_search_that_is_throttled_is_never_taken_for_messages() -> None:
             ) as imap:
                 ok(imap.search(None, "UNSEEN"))
     assert raised.value.retry_after == 7
+
+
+OPENING = [
+    GREETING,
+    capability(),
+    Step("{tag} AUTHENTICATE .+", "* CAPABILITY IMAP4rev1\n{tag} OK done."),
+    Step("{tag} SELECT .+", "* 0 EXISTS\n{tag} OK [READ-WRITE] done."),
+]
+
+
+def test_logout_says_bye_and_has_succeeded() -> None:
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:
+        with open_mailbox(
+            USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context
+        ) as imap:
+            assert ok(imap.logout()) == [b"Logging out"]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        str,
+        lambda token: "".join(f"%{octet:02x}" for octet in token.encode()),
+        lambda token: " ".join(token[at : at + 20] for at in range(0, len(token), 20)),
+        lambda token: token[-30:],
+    ],
+    ids=["as it is", "URL", "in pieces", "its end"],
+)
+def test_a_refusal_that_repeats_the_token_is_quoted_without_it(encode: Any) -> None:
+    token = "opaque-tokens-have-no-form-by-which-they-could-be-known-for-one"
+    echo = f"before {encode(token)} after"
+    script = [*OPENING, Step("{tag} SEARCH UNSEEN", f"{{tag}} NO {echo}"), LOGOUT]
+    with ScriptedImap(script, tls=True) as server:
+        with (
+            pytest.raises(ImapError) as raised,
+            open_mailbox(
+                USER, token, host=server.host, port=server.port, ssl_context=server.ssl_context
+            ) as imap,
+        ):
+            ok(imap.search(None, "UNSEEN"))
+    assert str(raised.value).startswith("the server refused the command: NO before (hidden)")
+    frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+    ours = "".join(str(frame.locals) for frame in frames if "exo_imap_oauth" in frame.filename)
+    assert encode(token)[:16] not in str(raised.value) + ours
+
+
+def test_what_the_server_says_stays_in_no_frame() -> None:
+    with pytest.raises(ImapError) as raised:
+        ok(("NO", [b"said of another client"]))
+    frames = traceback.TracebackException.from_exception(raised.value, capture_locals=True).stack
+    in_ok = next(frame for frame in frames if frame.name == "ok")
+    assert in_ok.locals is not None
+    assert {"reply", "data", "said"}.isdisjoint(in_ok.locals)

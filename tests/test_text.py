@@ -53,8 +53,34 @@ def test_a_secret_is_hidden_in_base64_wherever_it_begins(
     assert len(rest) <= 16  # what it shares with its neighbours
 
 
+@pytest.mark.parametrize("between", ["\0", "\u200b", "\x01", "\r\n", "\xad"])
+def test_invisible_characters_in_a_secret_do_not_disguise_it(between: str) -> None:
+    echo = between.join(SECRET[at : at + 8] for at in range(0, len(SECRET), 8))
+    assert hide(f"before {echo} after", [SECRET]) == "before (hidden) after"
+
+
+@pytest.mark.parametrize("between", ["\0", "\x01", "\r\n"])
+def test_nor_do_they_as_escapes_of_bytes(between: str) -> None:
+    echo = between.join(SECRET[at : at + 8] for at in range(0, len(SECRET), 8))
+    said = repr(echo.encode())[2:-1]  # as imaplib quotes what a server said
+    assert hide(f"before {said} after", [SECRET]) == "before (hidden) after"
+
+
+def test_a_secret_in_utf_16_is_hidden() -> None:
+    said = repr(SECRET.encode("utf-16-le"))[2:-1]  # as imaplib quotes what a server said
+    assert hide(f"before {said} after", [SECRET]).startswith("before (hidden)")
+    assert SECRET[:16] not in hide(said, [SECRET]).replace("\\x00", "")
+
+
 def test_a_short_secret_is_hidden() -> None:
     assert hide("the pin is pin4, not pin", ["pin4"]) == "the pin is (hidden), not pin"
+
+
+def test_a_short_secret_is_hidden_in_base64() -> None:
+    secret = "s3cr3t~Vl+x8"
+    shown = hide(base64.b64encode(f"id:{secret}!".encode()).decode(), [secret])
+    assert "(hidden)" in shown
+    assert len(shown.replace("(hidden)", "")) <= 12  # what it shares with its neighbours
 
 
 @given(st.text(max_size=60), st.text(min_size=16, max_size=60), st.text(max_size=60))

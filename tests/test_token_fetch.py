@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.concurrency import THREADS, run_python, together
+from support.concurrency import THREADS, run_python, together, until
 from support.token_endpoint import TokenEndpoint, rejected, token
 
 from exo_imap_oauth._tokens import fetch
@@ -22,6 +24,7 @@ from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenReq
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Generator
 
     from exo_imap_oauth import TokenSource
@@ -288,3 +291,53 @@ except Exception:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout == "free\n", run.stderr
+
+
+# ---- the context of the caller ---------------------------------------------------------------
+
+
+SPAN: ContextVar[str] = ContextVar("SPAN", default="none")
+
+
+def test_a_secrets_function_sees_what_the_caller_has_set() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def secret() -> str:
+        seen.append((SPAN.get(), threading.current_thread() is threading.main_thread()))
+        SPAN.set("of the fetch")
+        return "s"
+
+    with TokenEndpoint(token()) as endpoint:
+        with_span = SPAN.set("of the caller")
+        try:
+            endpoint.source(secret).get_token()
+            assert SPAN.get() == "of the caller"  # what the function sets stays in the fetch
+        finally:
+            SPAN.reset(with_span)
+    assert seen == [("of the caller", False)]
+
+
+def test_a_fetch_ahead_has_the_context_of_whoever_began_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spans: list[str] = []
+
+    def note_the_span(_: logging.LogRecord) -> bool:
+        spans.append(SPAN.get())
+        return True
+
+    caplog.handler.addFilter(note_the_span)
+    with TokenEndpoint(token("held"), rejected(7000222)) as endpoint:
+        source = endpoint.source()
+        source.get_token()
+        slot = source._slot
+        due = replace(slot.token, refresh_on=int(slot.token.obtained_on) - 1)
+        slot.cache.set(slot.key, due)
+        slot.hold(due)
+        with_span = SPAN.set("of the caller")
+        try:
+            assert source.get_token().token == "held"
+        finally:
+            SPAN.reset(with_span)
+        until(lambda: bool(spans))
+    assert spans == ["of the caller"]

@@ -16,8 +16,8 @@ from support import HOST
 from support.overheard import Overheard, shows
 from support.token_endpoint import SECRET, TokenEndpoint, token
 
+from exo_imap_oauth import _reach
 from exo_imap_oauth._tokens import endpoint as token_endpoint
-from exo_imap_oauth._tokens import https
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError
 
@@ -212,7 +212,7 @@ def test_the_next_address_is_tried_where_one_refuses(monkeypatch: pytest.MonkeyP
 def test_addresses_that_do_not_answer_leave_time_for_one_that_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(https, "_ADDRESS_SHARE", 0.05)
+    monkeypatch.setattr(_reach, "_ADDRESS_SHARE", 0.05)
     with contextlib.ExitStack() as stack:
         listener = socket.socket()
         stack.callback(listener.close)

@@ -137,6 +137,6 @@ def test_an_imap_server_that_resets_before_tls_leaves_no_socket_open(
     def reach(*_: object) -> socket.socket:
         return reset_connection()
 
-    monkeypatch.setattr(client, "reach", reach)
+    monkeypatch.setattr(client, "first_to_answer", reach)
     with pytest.raises(ConnectionFailed, match="ConnectionResetError"):
         connect(Server(HOST, 993, starttls=False), client_context(), 60)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "how-to" / "without-universal-messenger.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-FIRST, MISTAKES, _, PYDANTIC, DJANGO_SETTINGS, DJANGO = (
+FIRST, TRIAL, MISTAKES, _, PYDANTIC, DJANGO_SETTINGS, DJANGO = (
     block for language, block in BLOCKS if language == "python"
 )
 SECRET_VARIABLE = "EXCHANGE_CLIENT_SECRET"
@@ -77,6 +77,11 @@ def test_the_first_message_is_ten_lines_away(exchange: ReadyExchange) -> None:
     assert run.stderr == ""
     assert "Subject: Sample message 1" in run.stdout
     assert not list(Path.cwd().iterdir())
+
+
+def test_an_exchange_to_try_it_with_is_two_lines_away(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(TRIAL, "page", "exec", dont_inherit=True), {})
+    assert "Subject: Sample message 1" in capsys.readouterr().out
 
 
 def test_the_mistakes_are_those_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

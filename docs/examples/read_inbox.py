@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.errors import ExoImapOAuthError
+from exo_imap_oauth.imap import ok
 
 if TYPE_CHECKING:
     import imaplib
@@ -34,8 +35,7 @@ def newest_messages(imap: imaplib.IMAP4) -> Iterator[str]:
     last = int(count or 0)
     if last == 0:
         return
-    _, parts = imap.fetch(f"{max(1, last - NEWEST + 1)}:{last}", HEADERS)
-    for part in parts:
+    for part in ok(imap.fetch(f"{max(1, last - NEWEST + 1)}:{last}", HEADERS)):
         if isinstance(part, tuple):
             message = message_from_bytes(part[1], policy=policy.default)
             yield "  ".join(str(message[name]) for name in ("Date", "From", "Subject"))

@@ -10,7 +10,6 @@ saves them twice under the same names, and loses none.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from email import message_from_bytes, policy
@@ -23,6 +22,8 @@ from exo_imap_oauth.imap import ok
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
+
+FINE, WRONG, TRY_AGAIN = 0, 1, 75  # the last is EX_TEMPFAIL
 
 
 def save_attachments(message: EmailMessage, folder: Path) -> None:
@@ -52,19 +53,19 @@ def read_inbox(inbox: InboxConfig, folder: Path) -> None:
 
 def main(conf: str, folder: str) -> int:
     """Read every inbox, whatever is wrong with another; the exit status."""
-    status = os.EX_OK
+    status = FINE
     try:
         inboxes = load_config(conf).values()
     except ExoImapOAuthError as error:
         print(error, file=sys.stderr)
-        return 1
+        return WRONG
     for inbox in inboxes:
         try:
             read_inbox(inbox, Path(folder))
         except ExoImapOAuthError as error:
             print(f"{inbox.name}: {error}", file=sys.stderr)
-            if status != 1:
-                status = os.EX_TEMPFAIL if error.retryable else 1
+            if status != WRONG:
+                status = TRY_AGAIN if error.retryable else WRONG
     return status
 
 

@@ -49,10 +49,7 @@ def read_inboxes(
 ) -> tuple[dict[str, Read], dict[str, ConfigProblem]]:
     """The inboxes that are read here, by name, and why the others are not.
 
-    Args:
-        layers: The settings.
-        findings: Takes what is wrong with them.
-        with_secrets: Whether client secrets are needed; else they are not looked at.
+    Client secrets are not looked at unless they are needed: ``with_secrets``.
     """
     names = [name for name in KEYS if with_secrets or name != _SECRET]
     reader = _Reader(layers, findings, names)

@@ -21,11 +21,16 @@ def problem_of_callable(name: str, value: object, expected: str) -> TypeError | 
     kind = type(value).__name__
     if not callable(value):
         return TypeError(f"{name} must be {expected} that returns one, not {kind}")
-    if iscoroutinefunction(value) or iscoroutinefunction(type(value).__call__):
+    if is_async(value):
         return TypeError(f"the {name} callable is async; give a plain function")
     if not _is_hashable(value):
         return TypeError(f"the {name} callable {kind} has no hash")
     return None
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives nothing but a coroutine."""
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
 class Asked:

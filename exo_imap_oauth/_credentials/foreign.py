@@ -1,53 +1,155 @@
-"""A credential of another library, such as azure-identity: asked for its token, by its shape."""
+"""What gives a token, whoever wrote it: a credential such as azure-identity's, or a function."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, cast
 
+from exo_imap_oauth._credentials.callables import is_async
+from exo_imap_oauth._errors_base import lines_of
 from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.advice import advise
+from exo_imap_oauth.errors import ExoImapOAuthError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_ASYNC = (
-    "{kind} is an asynchronous credential, which cannot be awaited here; use its synchronous twin:"
-    " azure-identity has it in azure.identity, not in azure.identity.aio"
-)
+_LAST_SECOND = 2**53  # far beyond every expiry; what is more is none
 
 
-def require_get_token(credential: object) -> Callable[..., Any]:
-    """Its ``get_token``.
+class HasToken(Protocol):
+    """A token by its shape: ours, azure-core's, or any object with the text."""
 
-    Raises:
-        TypeError: It has none, or an asynchronous one.
+    @property
+    def token(self) -> str:
+        """The text."""
+        ...
+
+
+class SupportsGetToken(Protocol):
+    """A token source: ours, or any credential of azure-identity."""
+
+    def get_token(self, *scopes: str) -> HasToken:
+        """A token for the scope; its ``token`` is the string."""
+        ...
+
+
+GivesToken = SupportsGetToken | Callable[[], str | HasToken]
+"""What gives a token each time that it is asked: a credential, or a plain function."""
+
+
+class _Function:
+    """A function that returns a token, in the shape of a credential."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], str | HasToken]) -> None:
+        self.function = function
+
+    def get_token(self, *_scopes: str) -> HasToken:
+        token = self.function()
+        return of_unknown_age(token) if isinstance(token, str) else token
+
+
+def as_source(given: GivesToken) -> SupportsGetToken:
+    """A function in the shape of a credential; anything else as it is."""
+    if hasattr(given, "get_token") or not callable(given):
+        return cast("SupportsGetToken", given)  # or what problem_of_source finds
+    return _Function(given)
+
+
+def name_of(source: object) -> str:
+    """What a source is called in messages: a function by its name, a credential by its class."""
+    if isinstance(source, _Function):
+        return str(getattr(source.function, "__name__", type(source.function).__name__))
+    return type(source).__name__
+
+
+def problem_of_source(source: object, name: str, expected: str) -> TypeError | None:
+    """Why something cannot be asked for a token, or None.
+
+    The error is returned, since tracebacks hold frames, and a dict may hold the token's text.
+
+    Args:
+        source: What :func:`as_source` returned.
+        name: The argument that it was given as.
+        expected: What that argument may be.
     """
-    kind = type(credential).__name__
-    get_token = getattr(credential, "get_token", None)
-    if not callable(get_token):
-        raise TypeError(f"token_source must have a method get_token, which {kind} has not")
-    if inspect.iscoroutinefunction(get_token):
-        raise TypeError(_ASYNC.format(kind=kind))
-    return cast("Callable[..., Any]", get_token)
+    given: object = source.function if isinstance(source, _Function) else source
+    asked = getattr(given, "get_token", given)
+    if isinstance(given, type):
+        return TypeError(f"{name} must be {expected}, not the class {given.__name__} itself")
+    if not callable(asked):
+        return TypeError(f"{name} must be {expected}, not {name_of(source)}")
+    return _to_be_awaited(source) if is_async(asked) else None
 
 
-def issued_by(credential: object, scope: str) -> AccessToken:
-    """A token of the credential, in our own form; 0 where it does not tell when it expires.
+def issued_by(source: SupportsGetToken, scope: str) -> AccessToken:
+    """A token of the source, in our own form; its times are 0 where it does not tell them.
 
     Raises:
         TypeError: What it gave has no text, or has to be awaited.
-        Exception: Whatever the credential raises.
+        Exception: Whatever the source raises; where its text is known, with advice as a note.
     """
-    issued = require_get_token(credential)(scope)
+    try:
+        issued: object = source.get_token(scope)
+    except ExoImapOAuthError:
+        raise
+    except Exception as error:
+        _add_advice(error)
+        raise
+    if isinstance(issued, AccessToken):
+        return issued
     if inspect.isawaitable(issued):
         if inspect.iscoroutine(issued):
             issued.close()  # nobody will await it, which Python would warn of
-        raise TypeError(_ASYNC.format(kind=type(credential).__name__))
+        raise _to_be_awaited(source)
     text = getattr(issued, "token", None)
-    if not isinstance(text, str):
-        kind = type(issued if text is None else text).__name__
-        del issued, text  # tracebacks hold frames
-        raise TypeError(f"get_token() gave no token with a text, but {kind}")
-    expires_on = getattr(issued, "expires_on", 0)
-    expires_on = int(expires_on) if isinstance(expires_on, (int, float)) else 0
-    return AccessToken(token=text, expires_on=expires_on, refresh_on=0, obtained_on=0)
+    if isinstance(text, str):
+        return AccessToken(
+            token=text,
+            expires_on=_seconds(issued, "expires_on"),
+            refresh_on=_seconds(issued, "refresh_on"),
+            obtained_on=math.inf,
+        )
+    kind = type(issued if text is None else text).__name__
+    del issued, text  # tracebacks hold frames
+    asked = name_of(source) if isinstance(source, _Function) else "get_token"
+    raise TypeError(f"{asked}() gave no token with a text, but {kind}")
+
+
+def of_unknown_age(text: str) -> AccessToken:
+    """A token whose times are not known: as if it were obtained just now."""
+    return AccessToken(token=text, expires_on=0, refresh_on=0, obtained_on=math.inf)
+
+
+def _seconds(issued: object, name: str) -> int:
+    value = getattr(issued, name, 0)
+    if isinstance(value, (int, float)) and 0 < value < _LAST_SECOND:
+        return int(value)
+    return 0
+
+
+def _to_be_awaited(source: object) -> TypeError:
+    if isinstance(source, _Function):
+        return TypeError(
+            f"the function {name_of(source)} has to be awaited, which is not possible here; give"
+            " a plain function"
+        )
+    return TypeError(
+        f"{name_of(source)} is an asynchronous credential, which cannot be awaited here; use its"
+        " synchronous twin: azure-identity has it in azure.identity, not in azure.identity.aio"
+    )
+
+
+def _add_advice(error: Exception) -> None:
+    """Say below an error what its text means, if that is known; a traceback shows it.
+
+    No stage is given, so that a refused connection, to a vault perhaps, means nothing.
+    """
+    with suppress(Exception):  # it is not ours: its text may fail, and it may take no note
+        advice = advise(str(error))
+        if advice is not None:
+            note = "\n  ".join(lines_of(advice))
+            if note not in getattr(error, "__notes__", ()):  # the same error, raised again
+                error.add_note(note)

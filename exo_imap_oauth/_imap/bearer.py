@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import base64
 import logging
-import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
 
+from exo_imap_oauth._credentials.foreign import (
+    GivesToken,
+    SupportsGetToken,
+    as_source,
+    issued_by,
+    of_unknown_age,
+    problem_of_source,
+)
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.access_token import AccessToken
@@ -26,26 +33,17 @@ _SECOND_TRY_INTERVAL = 60.0  # s
 _second_tries: TTLCache[int, None] = TTLCache(maxsize=10_000, ttl=_SECOND_TRY_INTERVAL)
 
 
-class _HasToken(Protocol):
-    @property
-    def token(self) -> str: ...
-
-
-class SupportsGetToken(Protocol):
-    """A token source: ours, or any credential of azure-identity."""
-
-    def get_token(self, *scopes: str) -> _HasToken:
-        """A token for the scope; its ``token`` is the string."""
-        ...
-
-
 @runtime_checkable
 class _Invalidates(Protocol):
     def invalidate(self, token: Any) -> None: ...  # noqa: ANN401 - whatever it issues
 
 
-Token = str | AccessToken | SupportsGetToken
-"""What can log in: a token's text, an :class:`AccessToken`, or what gives one."""
+Token = str | AccessToken | GivesToken
+"""What can log in: a token's text, an :class:`AccessToken`, or what gives one when asked."""
+
+_EXPECTED = (
+    "a TokenSource, a credential, a function that returns a token, an AccessToken or a string"
+)
 
 
 class Bearer:
@@ -76,25 +74,24 @@ class Bearer:
         if isinstance(self._token, AccessToken):
             self.obtain()
             self.message()  # refuses a malformed token before anything is connected
-        elif not callable(getattr(self._token, "get_token", None)):
-            raise TypeError(
-                "token must be a TokenSource, a credential, an AccessToken or a string,"
-                f" not {type(self._token).__name__}"
-            )
+        elif unusable := problem_of_source(self._token, "token", _EXPECTED):
+            raise unusable
 
     def obtain(self) -> None:
-        """Get the token that the next attempt uses.
+        """Get the token that the next attempt uses, unless there is one already.
 
         Raises:
             TokenError: The source got none. Foreign credentials raise their own errors.
-            TypeError: What the source gave has no text.
+            TypeError: What the source gave has no text, or has to be awaited.
         """
+        if self._issued is not None:
+            return  # a function may ask for a new one each time
         if isinstance(self._token, AccessToken):
             self._issued = self._token
             return
         own = getattr(self._token, "scope", None)  # a TokenSource has one
         default = own if isinstance(own, str) else Cloud.WORLDWIDE.scope
-        self._issued = _as_access_token(self._token.get_token(self._scope or default))
+        self._issued = issued_by(self._token, self._scope or default)
 
     def message(self) -> bytes:
         """The SASL message."""
@@ -120,7 +117,7 @@ class Bearer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
             _logger.debug("no second try: %s", type(error).__name__)
             return False
-        self._refused = issued  # the server knows it, and may echo it still
+        self._refused, self._issued = issued, None  # the server knows it, and may echo it still
         return True
 
     def known(self) -> dict[str, str]:
@@ -155,33 +152,12 @@ def _as_sent(user: str, token: str) -> tuple[str, ...]:
 
 
 def sealed(token: Token) -> AccessToken | SupportsGetToken:
-    """A token's text in an :class:`AccessToken`, whose ``repr()`` hides it; others as they are."""
+    """A token's text in an :class:`AccessToken`, whose ``repr()`` hides it; else what gives one."""
     if isinstance(token, str):
-        return _of_unknown_age(token)
+        return of_unknown_age(token)
+    if isinstance(token, AccessToken):
+        return token
     text = getattr(token, "token", None)  # azure-core's AccessToken has it, credentials do not
-    if isinstance(text, str) and not (
-        isinstance(token, AccessToken) or hasattr(token, "get_token")
-    ):
-        return _of_unknown_age(text)
-    return token
-
-
-def _as_access_token(issued: object) -> AccessToken:
-    """What a source gave, in our own form.
-
-    Raises:
-        TypeError: It has no text.
-    """
-    if isinstance(issued, AccessToken):
-        return issued
-    text = getattr(issued, "token", None)
-    if isinstance(text, str):
-        return _of_unknown_age(text)
-    kind = type(issued if text is None else text).__name__
-    del issued, text  # tracebacks hold frames
-    raise TypeError(f"get_token() gave no token with a text, but {kind}")
-
-
-def _of_unknown_age(text: str) -> AccessToken:
-    """A token whose times are not known: as if it were obtained just now."""
-    return AccessToken(token=text, expires_on=0, refresh_on=0, obtained_on=math.inf)
+    if isinstance(text, str) and not hasattr(token, "get_token"):
+        return of_unknown_age(text)
+    return as_source(token)

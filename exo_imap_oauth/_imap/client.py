@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import re
-import socket
 import sys
 import time
 from types import SimpleNamespace
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import override
 
 from exo_imap_oauth._imap.limits import bounded_replies
-from exo_imap_oauth._imap.reach import reach
 from exo_imap_oauth._imap.replies import broken_body_error
+from exo_imap_oauth._reach import addresses_in_time, first_to_answer
 from exo_imap_oauth._text import hide
 from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Generator
 
@@ -36,6 +36,15 @@ _NOT_THE_CALLERS = (imaplib.IMAP4.error, OSError)
 _LONG_WORD = re.compile(r"\S{16}")
 
 
+def way_in(timeout: float) -> float:
+    """Seconds from looking up the server's name to the open folder, all waits together.
+
+    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
+    about eight waits.
+    """
+    return 2 * timeout
+
+
 class Client(imaplib.IMAP4):
     """An imaplib client whose every wait, and on the way in their sum, has an end.
 
@@ -46,13 +55,9 @@ class Client(imaplib.IMAP4):
     Args:
         host: The server.
         port: Its port.
-        timeout: Seconds for each wait.
-        whole: Seconds for everything until :attr:`ends_at` is taken away.
+        timeout: Seconds for each wait; :func:`way_in` tells how long all of them take together.
         bearer: Whose token neither the debug output nor its buffer may show.
         **tls: What the class over TLS needs.
-
-    Attributes:
-        ends_at: When all that is under way must be over, by the monotonic clock, or None.
     """
 
     def __init__(
@@ -61,11 +66,12 @@ class Client(imaplib.IMAP4):
         port: int,
         *,
         timeout: float,
-        whole: float,
         bearer: Bearer | None = None,
         **tls: Any,
     ) -> None:
-        self.ends_at: float | None = time.monotonic() + whole
+        # When all that is under way must be over, by the monotonic clock.
+        self._whole = way_in(timeout)
+        self.ends_at: float | None = time.monotonic() + self._whole
         self._timeout = timeout
         self._bearer = bearer
         self._received = bytearray()
@@ -89,7 +95,7 @@ class Client(imaplib.IMAP4):
     @contextlib.contextmanager
     def within(self, seconds: float) -> Generator[None]:
         """Everything in the body must be over in time; then what waits raises TimeoutError."""
-        self.ends_at = time.monotonic() + seconds
+        self.ends_at, self._whole = time.monotonic() + seconds, seconds
         try:
             yield
         finally:
@@ -107,7 +113,7 @@ class Client(imaplib.IMAP4):
             return self._timeout
         left = self.ends_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("there was no time left for the server's answer")
+            raise TimeoutError(f"the server was not done within {self._whole:.3g} s")
         return min(self._timeout, left)
 
     def _limit_wait(self) -> None:
@@ -118,10 +124,9 @@ class Client(imaplib.IMAP4):
 
     def _create_socket(self, timeout: float) -> socket.socket:  # noqa: ARG002 - what is left counts
         sys.audit("imaplib.open", self, self.host, self.port)
-        sock = reach(self.host, self.port, self._left())
+        addresses = addresses_in_time(self.host, self.port, self._left())
+        sock = first_to_answer(addresses, self._left())
         try:
-            # A line that goes out in two writes would wait for Nagle's algorithm.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self._left())
         except BaseException:
             sock.close()
@@ -174,8 +179,12 @@ class Client(imaplib.IMAP4):
         try:
             received = self.sock.recv(_CHUNK)
         except TimeoutError:
-            waited = self.sock.gettimeout()
-            raise TimeoutError(f"the server did not answer within {waited:.3g} s") from None
+            waited = self.sock.gettimeout() or self._timeout
+            if self.ends_at is not None and waited < self._timeout:  # the last of several waits
+                text = f"the server was not done within {self._whole:.3g} s"
+            else:
+                text = f"the server did not answer within {waited:.3g} s"
+            raise TimeoutError(text) from None
         if not received:
             raise self.abort("socket error: EOF")
         self._received += received
@@ -193,6 +202,11 @@ class Client(imaplib.IMAP4):
         self._bearer = bearer
         self._is_handed_over = True
 
+    @property
+    def login_said(self) -> str:
+        """What Exchange's OK to AUTHENTICATE said besides, fit to be quoted; mostly nothing."""
+        return self._bearer.login_said if self._bearer is not None else ""
+
     # All that imaplib does with a server goes through these three, and what others do through
     # send(), read() and readline(). On the way out imaplib catches its own aborts and raises
     # others, so the outermost method makes the error ours.
@@ -203,7 +217,10 @@ class Client(imaplib.IMAP4):
 
     def _command_complete(self, name: str, tag: bytes) -> Any:
         step = self._imaplibs("_command_complete")
-        return self._with_our_errors(Exception, name, step, name, tag)
+        typ, data = self._with_our_errors(Exception, name, step, name, tag)
+        if typ == "NO":  # the caller's, who may print it
+            data = [self._without_echo(line) for line in data]
+        return typ, data
 
     def _get_response(self, *arguments: Any, **options: Any) -> Any:  # idle() calls it by itself
         step = self._imaplibs("_get_response")
@@ -248,6 +265,14 @@ class Client(imaplib.IMAP4):
 
     def _log(self, line: str) -> None:
         self._imaplibs("_log")(self._without_token(line))
+
+    def _without_echo(self, line: Any) -> Any:
+        """What a refusal says, without the token that it may repeat."""
+        if not isinstance(line, bytes):
+            return line
+        said = line.decode(errors="surrogateescape")
+        shown = self._without_token(said)
+        return line if shown == said else shown.encode(errors="surrogateescape")
 
     def _without_token(self, line: str) -> str:
         if self._bearer is None or not _LONG_WORD.search(line):

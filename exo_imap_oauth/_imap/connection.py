@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
-import socket
 import ssl
-import threading
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from exo_imap_oauth._imap.client import Client, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import host_of, text_of
+from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import explain
@@ -41,11 +40,8 @@ def connect(
 ) -> Client:
     """Connect with verified TLS.
 
-    Args:
-        server: The server.
-        ssl_context: What it must prove itself to. Default: what this machine trusts.
-        timeout: Seconds for each wait; :func:`way_in` tells how long all of it takes at most.
-        bearer: Who is going to log in: a server may know the token from an earlier login.
+    Without ``ssl_context``, what this machine trusts counts. Whose token a server may know from
+    an earlier login, ``bearer``, is not quoted.
 
     Raises:
         ConnectionFailed: The server cannot be reached or is not the right one.
@@ -57,15 +53,16 @@ def connect(
         advice = explain("certificate-untrusted", host=server.host, port=str(server.port))
         raise ConnectionFailed(one_line(str(error)), advice=advice, retryable=False) from error
     imap: Client | None = None
-    limits: _Limits = {"timeout": timeout, "whole": way_in(timeout), "bearer": bearer}
     try:
         if server.starttls:
-            imap = Client(server.host, server.port, **limits)
+            imap = Client(server.host, server.port, timeout=timeout, bearer=bearer)
             _require_starttls(imap, server)
             with bounded_replies(imap):
                 imap.starttls(ssl_context)
         else:
-            imap = TlsClient(server.host, server.port, ssl_context=ssl_context, **limits)
+            imap = TlsClient(
+                server.host, server.port, ssl_context=ssl_context, timeout=timeout, bearer=bearer
+            )
         imap.be_patient()
     except InsecureConnectionError:
         raise
@@ -78,21 +75,6 @@ def connect(
         return imap
     _hang_up(imap)
     raise failure
-
-
-def way_in(timeout: float) -> float:
-    """Seconds from looking up the server's name to the open folder, all waits together.
-
-    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
-    about eight waits.
-    """
-    return 2 * timeout
-
-
-class _Limits(TypedDict):
-    timeout: float
-    whole: float
-    bearer: Bearer | None
 
 
 def _require_starttls(imap: Client, server: Server) -> None:
@@ -156,11 +138,7 @@ def _insecure(what: str, remedy: str) -> InsecureConnectionError:
 
 @contextlib.contextmanager
 def in_time(imap: imaplib.IMAP4, seconds: float | None) -> Generator[None]:
-    """Everything in the body must be over in time, or the connection is cut.
-
-    Args:
-        imap: Our client, or any of imaplib's.
-        seconds: How long; None for without an end.
+    """Everything in the body must be over in time, unless that is None.
 
     Raises:
         ConnectionFailed: It was not over in time.
@@ -178,29 +156,13 @@ def in_time(imap: imaplib.IMAP4, seconds: float | None) -> Generator[None]:
 @contextlib.contextmanager
 def _watched(imap: imaplib.IMAP4, seconds: float) -> Generator[None]:
     """A thread watches the time, since imaplib's reading takes byte after byte without an end."""
-    over = threading.Event()
-
-    def cut() -> None:
-        over.set()
-        with contextlib.suppress(OSError):
-            # Unbound, since SSLSocket.shutdown() would first drop the TLS layer under the reader.
-            socket.socket.shutdown(imap.sock, socket.SHUT_RDWR)
-
-    watchdog = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cut)
-    with contextlib.suppress(RuntimeError):  # a subinterpreter has no daemons
-        watchdog.daemon = True
-    with contextlib.suppress(RuntimeError):  # no thread can start: unbounded then
-        watchdog.start()
-    try:
-        yield
-    except ImapError:
-        if not over.is_set():
-            raise
-    finally:
-        watchdog.cancel()
-        if watchdog.ident is not None:
-            watchdog.join()
-    if over.is_set():
+    with cut_after(imap.sock, seconds) as is_cut:
+        try:
+            yield
+        except ImapError:
+            if not is_cut.is_set():
+                raise
+    if is_cut.is_set():
         host, port = host_of(imap), str(getattr(imap, "port", ""))
         raise ConnectionFailed(
             f"{host} was not done with the login within {seconds:g} s, so the connection was cut",

@@ -22,15 +22,10 @@ _SPECIAL_USES = frozenset(
 
 
 class Folder(NamedTuple):
-    r"""A folder that there is.
+    """A folder that there is."""
 
-    Attributes:
-        name: As people write it.
-        use: Its special use, such as ``\Sent``, or an empty string.
-    """
-
-    name: str
-    use: str
+    name: str  # as people write it
+    use: str  # its special use, such as \Sent, or an empty string
 
 
 def folder_argument(folder: str) -> str:

@@ -50,14 +50,9 @@ _ERRORS: dict[str, type[ImapError]] = {
 
 
 class ServerReply(NamedTuple):
-    """What a server said, fit to be quoted.
+    """What a server said, fit to be quoted."""
 
-    Attributes:
-        text: Its reply; where the connection broke, its BYE if there was one.
-        bye: Its BYE, or None.
-    """
-
-    text: str
+    text: str  # where the connection broke, its BYE if there was one
     bye: str | None = None
 
 
@@ -86,14 +81,7 @@ def text_of(error: Exception, secrets: Iterable[str] = ()) -> str:
 
 
 def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> ImapError | None:
-    """The error for a reply of Exchange, or None if its text is not known.
-
-    Args:
-        what: The first line of the error's text.
-        reply: What the server said.
-        stage: What was being done.
-        **known: What :func:`~exo_imap_oauth.advice.advise` may use.
-    """
+    """The error for a reply of Exchange, or None if its text is not known."""
     advice = advise(reply.text, stage=stage, **known)
     kind = None if advice is None else _ERRORS.get(advice.id)
     if advice is None or kind is None:
@@ -108,14 +96,8 @@ def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> Im
 
 
 def connection_failed(what: str, reply: ServerReply, error: Exception) -> ConnectionFailed:
-    """The error for a connection that broke for no reason that is known.
-
-    Args:
-        what: The first line of the error's text.
-        reply: What the server said.
-        error: What imaplib raised: silence has other causes than an end.
-    """
-    silent = isinstance(error, TimeoutError)
+    """The error for a connection that broke for no reason that is known."""
+    silent = isinstance(error, TimeoutError)  # which has other causes than an end
     advice = explain("imap-unreachable" if silent else "connection-closed")
     return ConnectionFailed(what, advice=advice, last_reply=reply.bye)
 
@@ -123,14 +105,7 @@ def connection_failed(what: str, reply: ServerReply, error: Exception) -> Connec
 def broken_body_error(
     error: Exception, imap: imaplib.IMAP4, bearer: Bearer, command: str
 ) -> ImapError | None:
-    """Ours for an error of one of our client's commands, or None to leave it as it is.
-
-    Args:
-        error: What imaplib or the socket raised.
-        imap: The client.
-        bearer: Whose mailbox it is.
-        command: The command's name.
-    """
+    """Ours for an error of one of our client's commands, or None to leave it as it is."""
     if isinstance(error, (ExoImapOAuthError, imaplib.IMAP4.readonly)):
         return None
     if (typed := known_body_error(error, imap, bearer, command)) is not None:
@@ -150,7 +125,8 @@ def known_body_error(
     reply = reply_behind(error, imap, secrets)
     what = f"{command} on {bearer.shown} failed at {host_of(imap)}: {reply.text}"
     typed = typed_error(what, reply, "runtime", **bearer.known())
-    said = str(error)[:_MAX_TEXT]
+    said = str(error)
+    # hide() cuts a longer text, of which nobody would know what else it holds.
     if typed is not None or hide(said, secrets) == said:
         return typed
     if isinstance(error, imaplib.IMAP4.abort):

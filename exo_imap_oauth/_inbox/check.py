@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth._inbox_rules import (
     BELONGS,
@@ -19,7 +19,7 @@ from exo_imap_oauth._text import HiddenText
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from exo_imap_oauth.clouds import Cloud
 
@@ -28,63 +28,44 @@ _RULES = tuple(worded(rule, tls="tls", implicit="implicit", starttls="starttls")
 _UNSET = {"host": "", "token_uri": "", "tls": ""}  # what the rules ask of other fields
 
 
-class _Kind(NamedTuple):
-    """What a field may be, in code and in words."""
-
-    fits: Callable[[object], bool]
-    words: str
-    belongs: str
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_secret(value: object) -> bool:
-    return _is_text_or_none(value) or callable(value)
-
-
-def _is_certificate(value: object) -> bool:
-    # Its class is not loaded for this. What people give in its place is a path, or a file's text.
-    return value is None or hasattr(value, "thumbprint")
-
-
-def _is_callable_or_none(value: object) -> bool:
-    return value is None or callable(value)
-
-
-_FROM_FILE = "what ClientCertificate.from_pem(path) or from_pfx(path) returns"
-_KINDS = {
-    "user": _Kind(_is_text, "a str", BELONGS["user"]),
-    "token_uri": _Kind(_is_text_or_none, "a str or None", BELONGS["token_uri"]),
-    "client_id": _Kind(_is_text_or_none, "a str or None", BELONGS["client_id"]),
-    "client_secret": _Kind(
-        _is_secret, "a str, a function that returns one, or None", BELONGS["client_secret"]
-    ),
-    "certificate": _Kind(_is_certificate, "a ClientCertificate or None", _FROM_FILE),
-    "assertion": _Kind(
-        _is_callable_or_none, "a function that returns a str, or None", "a function"
-    ),
-    "scope": _Kind(_is_text, "a str", BELONGS["scope"]),
-    "host": _Kind(_is_text, "a str", BELONGS["host"]),
-    "port": _Kind(_is_int, "an int", BELONGS["port"]),
-    "tls": _Kind(_is_text, "a str", BELONGS["tls"]),
-    "folder": _Kind(_is_text, "a str", BELONGS["folder"]),
-    "debug": _Kind(_is_bool, "a bool", "True or False"),
-    "name": _Kind(_is_text, "a str", "a name for the inbox"),
+_OPTIONAL = ("token_uri", "client_id", *CREDENTIALS)
+_MUST_BE = {
+    "user": "a str",
+    "token_uri": "a str or None",
+    "client_id": "a str or None",
+    "client_secret": "a str, a function that returns one, or None",
+    "certificate": "a ClientCertificate or None",
+    "assertion": "a function that returns a str, or None",
+    "scope": "a str",
+    "host": "a str",
+    "port": "an int",
+    "tls": "a str",
+    "folder": "a str",
+    "debug": "a bool",
+    "name": "a str",
 }
+_TO_GIVE = BELONGS | {
+    "certificate": "what ClientCertificate.from_pem(path) or from_pfx(path) returns",
+    "assertion": "a function",
+    "debug": "True or False",
+    "name": "a name for the inbox",
+}
+
+
+def _fits(field: str, value: object) -> bool:
+    """Whether a value is what its field must be."""
+    if value is None:
+        return field in _OPTIONAL
+    if field == "port":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if field == "debug":
+        return isinstance(value, bool)
+    if field == "certificate":
+        # Its class is not loaded for this. People give a path in its place, or a file's text.
+        return hasattr(value, "thumbprint")
+    if field in ("client_secret", "assertion") and callable(value):
+        return True
+    return isinstance(value, str) and field != "assertion"
 
 
 class InboxCheck:
@@ -117,7 +98,7 @@ class InboxCheck:
     def error(self) -> ConfigError:
         """One error for all :attr:`errors`, in the order of the fields."""
         message = f"{self._source} cannot be used; mistakes found: {len(self.errors)}"
-        order = {self._names.get(field, field): at for at, field in enumerate(_KINDS)}
+        order = {self._names.get(field, field): at for at, field in enumerate(_MUST_BE)}
         problems = sorted(self.errors, key=lambda problem: order.get(problem.key, -1))
         return ConfigError(message, problems=problems, warnings=self.warnings)
 
@@ -127,17 +108,18 @@ class InboxCheck:
         """Look at the values of all fields; they come back without the blanks around them."""
         fitting: dict[str, Any] = {}
         for field, value in values.items():
-            kind = _KINDS[field]
-            if kind.fits(value):
+            if _fits(field, value):
                 fitting[field] = value
                 continue
-            found = f"is of type {type(value).__name__}; it must be {kind.words}."
-            self.add(field, found, f"Give it {kind.belongs}.")
+            found = f"is of type {type(value).__name__}; it must be {_MUST_BE[field]}."
+            self.add(field, found, f"Give it {_TO_GIVE[field]}.")
         self.credentials([field for field in CREDENTIALS if values[field] is not None], values)
         texts = {
             field: _text(value) for field, value in fitting.items() if _is_judged(field, value)
         }
         plain = self.texts(texts)
+        if plain.get("folder") == "":  # a file or a variable that says nothing means INBOX
+            self.add("folder", "is empty.", f"Enter {BELONGS['folder']}.")
         return fitting | {f: text for f, text in plain.items() if isinstance(fitting[f], str)}
 
     def credentials(self, given: list[str], others: Mapping[str, object]) -> None:

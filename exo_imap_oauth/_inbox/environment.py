@@ -23,19 +23,9 @@ _CLOUDS = {cloud.name.casefold(): cloud for cloud in Cloud}
 _ONE_CASE = ("tls", "debug")
 _LONGEST_LOOKED_UP = 60  # characters, twice the longest name
 
-VARIABLES = {
-    "USER": "user",
-    "TOKEN_URI": "token_uri",
-    "CLIENT_ID": "client_id",
-    "CLIENT_SECRET": "client_secret",
-    "SCOPE": "scope",
-    "HOST": "host",
-    "PORT": "port",
-    "TLS": "tls",
-    "FOLDER": "folder",
-    "DEBUG": "debug",
-    "NAME": "name",
-}
+_TEXTS = ("user", "token_uri", "client_id", "client_secret", "scope")
+_SETTINGS = ("host", "port", "tls", "folder", "debug", "name")
+VARIABLES = {field.upper(): field for field in (*_TEXTS, *_SETTINGS)}
 """The variables that hold the value of a field, by their names without the prefix."""
 
 OTHERS = ("TENANT_ID", "CLOUD", "CERTIFICATE_PASSWORD")
@@ -140,7 +130,10 @@ class _Reader:
             return read(files.read_file(path, files.MAX_VALUE_FILE), password=password or None)
         except OSError as error:
             self._unreadable("CERTIFICATE_FILE", error)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            why = f"cannot be used: {error}."
+            self._add("CERTIFICATE_FILE", why, "Install that extra.")
+        except ValueError as error:
             why = f"cannot be used: {one_line(str(error)).rstrip('.')}."
             self._add("CERTIFICATE_FILE", why, "Check the file and its password.")
         return None

@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Bell:
-    """Wakes who waits, be it for a server at the same time; it rings once, for good.
+    """Wakes whoever waits, perhaps for a server at the same time; it rings once, for good.
 
     Between ``with`` and its end one thread may wait. A signal handler may ring, so there is no
     lock in it, which :class:`threading.Event` has.
@@ -33,7 +33,7 @@ class Bell:
             end.close()
 
     def ring(self) -> None:
-        """Wake who waits, now and whenever."""
+        """Wake whoever waits, now or later."""
         self.has_rung = True  # first: who has no socket yet looks here
         pair = self._pair
         if pair is not None:

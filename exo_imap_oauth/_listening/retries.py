@@ -5,23 +5,17 @@ from __future__ import annotations
 import logging
 import random
 
-from exo_imap_oauth._text import quotable
+from exo_imap_oauth._text import described, quotable
 from exo_imap_oauth.errors import ExoImapOAuthError
 
 _logger = logging.getLogger(__name__)
 
 _MOST_DOUBLINGS = 20
+_MOST_LINES = 20  # of the notes of an error
 
 
 class Retries:
-    """The failures of one inbox in a row, and the pauses between the tries.
-
-    Args:
-        inbox: The inbox's name, for the log.
-        pause: Seconds before the second try; doubled each time.
-        longest_pause: Seconds of the longest pause, and of that after a failure that somebody
-            has to fix.
-    """
+    """The failures of one inbox in a row, and the pauses between the tries, in seconds."""
 
     def __init__(self, inbox: str, pause: float, longest_pause: float) -> None:
         self._inbox = inbox
@@ -50,14 +44,16 @@ class Retries:
     def end(self) -> None:
         """Note that it works again."""
         if self._failures:
-            _logger.info("inbox %s works again", self._inbox)
+            _logger.info("inbox %s works again", self._inbox, extra={"exo_inbox": self._inbox})
         self._failures = 0
         self._last_problem = None
 
     def _log(self, error: Exception, pause: float) -> None:
         """Say what is wrong once, and how to fix it; then only that it still is."""
         kind = type(error).__name__
-        problem = kind, getattr(getattr(error, "advice", None), "id", None)
+        advice = getattr(getattr(error, "advice", None), "id", None)
+        extra = {"exo_inbox": self._inbox, "exo_advice": advice}
+        problem = kind, advice
         if problem == self._last_problem:
             _logger.info(
                 "inbox %s: still %s after %d tries. Next try in %.1f s",
@@ -65,9 +61,16 @@ class Retries:
                 kind,
                 self._failures,
                 pause,
+                extra=extra,
             )
             return
         self._last_problem = problem
-        ours = isinstance(error, ExoImapOAuthError)
-        text = str(error) if ours else quotable(f"{kind}: {error}")
-        _logger.warning("inbox %s: %s\nNext try in %.1f s", self._inbox, text, pause)
+        text = str(error) if isinstance(error, ExoImapOAuthError) else _foreign(error)
+        _logger.warning("inbox %s: %s\nNext try in %.1f s", self._inbox, text, pause, extra=extra)
+
+
+def _foreign(error: Exception) -> str:
+    """What an error of somebody else's says, with its notes, which may hold our advice."""
+    notes = "\n".join(map(str, getattr(error, "__notes__", ())))
+    lines = [quotable(line) for line in notes.splitlines()[:_MOST_LINES]]
+    return "\n  ".join([described(error), *lines])

@@ -10,6 +10,7 @@ from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exo_imap_oauth._imap.replies import is_broken, text_of
+from exo_imap_oauth._text import one_line
 from exo_imap_oauth.advice import advise
 from exo_imap_oauth.errors import ExoImapOAuthError, ImapError
 from exo_imap_oauth.imap import ok
@@ -38,7 +39,7 @@ class MessageNotHandled(ExoImapOAuthError):
         super().__init__(message, retryable=True)
         self.uid = uid
         self.attempts = attempts
-        self.given_up = False
+        self.given_up: bool = False
 
     def give_up(self) -> None:
         """Have the message marked as read, so that it is not handed over again.
@@ -63,11 +64,8 @@ class _Failed(NamedTuple):
 class Unread:
     """Hands over what is unread, and remembers what failed, over many connections.
 
-    Args:
-        inbox: The inbox.
-        handle: Gets each message.
-        pause_after: The seconds of pause after so many attempts in a row.
-        tell: Is told each failure, and the seconds until the next attempt.
+    ``pause_after`` gives the seconds of pause after so many attempts in a row; ``tell`` is told
+    each failure, and the seconds until the next attempt.
     """
 
     def __init__(
@@ -88,10 +86,7 @@ class Unread:
     def look(self, imap: imaplib.IMAP4, validity: object, has_to_stop: Callable[[], bool]) -> None:
         """Hand over and mark what is unread, one message after the other.
 
-        Args:
-            imap: A client with the selected folder.
-            validity: The folder's UIDVALIDITY.
-            has_to_stop: Asked before each message.
+        ``validity`` is the folder's UIDVALIDITY; ``has_to_stop`` is asked before each message.
 
         Raises:
             ImapError: The connection is lost, the session has expired, or the server throttles.
@@ -147,16 +142,17 @@ class Unread:
         attempts = self._failed[key].attempts + 1 if key in self._failed else 1
         pause = self._pause_after(attempts)
         self._failed[key] = _Failed(attempts, time.monotonic() + pause)
-        name = self._inbox.name
+        name = one_line(self._inbox.name)
         times = "once" if attempts == 1 else f"{attempts} times"
         what = f"inbox {name}: message {key.uid} failed {times}: {type(error).__name__}"
         traceback = error if attempts == 1 else None
-        _logger.warning("%s. Next try in %.1f s", what, pause, exc_info=traceback)
+        extra = {"exo_inbox": name}
+        _logger.warning("%s. Next try in %.1f s", what, pause, exc_info=traceback, extra=extra)
         failure = MessageNotHandled(what, uid=key.uid, attempts=attempts)
         failure.__cause__ = error
         self._tell(failure, pause)
         if failure.given_up:
-            _logger.warning("inbox %s: message %d is given up", name, key.uid)
+            _logger.warning("inbox %s: message %d is given up", name, key.uid, extra=extra)
         return failure.given_up
 
 

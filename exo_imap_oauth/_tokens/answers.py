@@ -48,21 +48,13 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Its headers.
-        body: All of its body.
-        sent_at: When the request was sent, Unix seconds.
-        secrets: What the request held that no text may show.
-    """
+    """An HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
-    sent_at: float
-    secrets: Collection[str] = field(repr=False)
+    sent_at: float  # the request, Unix seconds
+    secrets: Collection[str] = field(repr=False)  # of the request, which no text may show
 
     def quoted(self, value: object) -> str:
         """What may be shown of a text in the answer; "" if it is none."""
@@ -163,7 +155,7 @@ def _unavailable(request: TokenRequest, reply: Reply, says: str) -> Outcome:
     return Outcome(
         TokenEndpointUnavailable(
             f"{_host(request)} gave {what}: {details}",
-            advice=_advice(request, reply) or explain(_advice_id(reply.status), **_known(request)),
+            advice=_advice(request, reply) or explain(_advice_id(reply.status), **request.known),
             retryable=may_heal or reply.status == _OK,
             retry_after=_retry_after(reply),
         ),
@@ -185,10 +177,9 @@ def _what_it_says(reply: Reply, answer: dict[str, Any] | None) -> str:
 
 def _advice(request: TokenRequest, reply: Reply) -> Advice | None:
     """The advice on what the answer says, or on a path where no token endpoint is."""
-    known = _known(request) | request.credential.known
-    advice = advise(reply.text, stage="token", **known)
+    advice = advise(reply.text, stage="token", **request.known)
     if advice is None and reply.status in _NO_ENDPOINT:
-        return explain(_advice_id(reply.status), **known)
+        return explain(_advice_id(reply.status), **request.known)
     return advice
 
 
@@ -211,11 +202,7 @@ def no_connection(
 ) -> TokenEndpointUnavailable:
     """The error for an exchange that failed.
 
-    Args:
-        request: What was asked.
-        error: What requests raised.
-        outer: What the caller was handling already; it stands behind ``error``.
-        secrets: What the text must not show.
+    What the caller was handling already, ``outer``, stands behind ``error``.
     """
     cause = _innermost(error, outer)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
@@ -223,19 +210,19 @@ def no_connection(
     malformed = isinstance(error, ValueError)  # a URL or a proxy that cannot work
     return TokenEndpointUnavailable(
         f"{_host(request)} cannot be reached: {described(cause, secrets)}",
-        advice=explain(advice_id, **_known(request)),
+        advice=explain(advice_id, **request.known),
         retryable=not (untrusted or malformed),
     )
 
 
 def no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
     """The error for a CA bundle that cannot be read."""
-    advice = explain("certificate-untrusted", **_known(request))
+    advice = explain("certificate-untrusted", **request.known)
     return TokenEndpointUnavailable(one_line(str(error)), advice=advice, retryable=False)
 
 
 def no_credential(error: Exception) -> TokenError:
-    """The error for a credential that cannot be had; it says so itself if it can."""
+    """The error for a credential that cannot be obtained; it says so itself if it can."""
     if isinstance(error, TokenError):
         return error.with_traceback(None)
     return TokenError(f"the credential could not be used: {described(error)}")
@@ -251,15 +238,6 @@ def _innermost(error: BaseException, outer: BaseException | None) -> BaseExcepti
 
 
 # ---- both ------------------------------------------------------------------------------------
-
-
-def _known(request: TokenRequest) -> dict[str, str]:
-    return {
-        "tenant_id": request.tenant_id,
-        "client_id": request.client_id,
-        "token_uri": request.token_uri,
-        "scope": request.scope,
-    }
 
 
 def _host(request: TokenRequest) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,12 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
 def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool) -> None:
     """Fetch in a thread of its own; where none can start, here, or not at all."""
+    # In the context of the caller: a tracer finds the span that the request belongs to, a log
+    # filter its request ID, and a secret's function what the program has set.
     thread = threading.Thread(
-        target=_fetch, args=(slot, request, flight), name="exo_imap_oauth-token"
+        target=copy_context().run,
+        args=(_fetch, slot, request, flight),
+        name="exo_imap_oauth-token",
     )
     # A subinterpreter has no daemons: its end waits for the fetch, for the deadline at most.
     with contextlib.suppress(RuntimeError):

@@ -7,10 +7,8 @@ import contextlib
 import functools
 import http.client
 import logging
-import socket
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import requests
@@ -22,18 +20,18 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
 
+from exo_imap_oauth._reach import addresses_of, cut_after, first_to_answer
 from exo_imap_oauth._tokens.request import check_trust
 from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Generator
 
     from requests import PreparedRequest, Response
 
 _logger = logging.getLogger(__name__)
-
-_ADDRESS_SHARE = 3.0  # s, at least, for one of several addresses to answer
 
 
 @contextlib.contextmanager
@@ -73,27 +71,12 @@ def proxy_secrets(url: str) -> list[str]:
     return [user_and_password, password, unquote(password), basic]
 
 
-class _Deadline:
-    """The end of an exchange: it cuts the connection, whatever waits for it.
-
-    Timeouts of a socket start again with each byte, so they see nothing of a proxy, a handshake
-    or an answer that drips.
-    """
+class _Deadline(contextlib.ExitStack):
+    """The end of an exchange, at which its connection is cut."""
 
     def __init__(self, seconds: float) -> None:
+        super().__init__()
         self._at = time.monotonic() + seconds
-        self._connection: socket.socket | None = None
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-        if self._connection is not None:
-            self._connection.close()
 
     @property
     def left(self) -> float:
@@ -103,18 +86,8 @@ class _Deadline:
     def cuts(self, connection: socket.socket) -> None:
         """Have this connection cut in time."""
         # A duplicate still reaches it when TLS has taken the original over.
-        self._connection = connection.dup()
-        timer = threading.Timer(self.left, self._cut, (self._connection,))
-        with contextlib.suppress(RuntimeError):  # a subinterpreter has no daemons
-            timer.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread can start: the timeouts must do
-            timer.start()
-            self._timer = timer
-
-    @staticmethod
-    def _cut(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        duplicate = self.enter_context(connection.dup())
+        self.enter_context(cut_after(duplicate, self.left))
 
 
 class _Session(requests.Session):
@@ -176,32 +149,14 @@ class _BoundedConnection(HTTPSConnection):
 
     @override
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers.
-
-        urllib3 lets each one use up the timeout, and Entra has many.
-        """
+        """Connect in time: urllib3 lets each address use up the timeout, and Entra has many."""
         # Nothing bounds a name service that hangs: its thread stays until it answers.
-        addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        failure: OSError = TimeoutError("the name service answered too late")
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            left = self._deadline.left
-            if left <= 0:
-                break
-            share = max(_ADDRESS_SHARE, left / (len(addresses) - tried))
-            try:
-                connection = socket.socket(family, kind, protocol)
-                return self._connected(connection, address, min(left, share))
-            except OSError as error:
-                failure = error
-        raise failure
-
-    def _connected(self, connection: socket.socket, address: Any, timeout: float) -> socket.socket:  # noqa: ANN401 - its form is the family's
+        addresses = addresses_of(self._dns_host, self.port)
+        if self._deadline.left <= 0:
+            raise TimeoutError("the name service answered too late")
+        connection = first_to_answer(addresses, self._deadline.left)
         try:
-            for option in self.socket_options or ():
-                connection.setsockopt(*option)
-            connection.settimeout(timeout)
-            connection.connect(address)
-            connection.settimeout(self._deadline.left)
+            connection.settimeout(max(0.1, self._deadline.left))  # 0 would mean not to wait
             self._deadline.cuts(connection)
         except BaseException:
             connection.close()

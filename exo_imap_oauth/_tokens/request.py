@@ -52,7 +52,7 @@ class Credential(Protocol):
         ...
 
     def form_fields(self, purpose: Purpose) -> dict[str, str]:
-        """The form fields that carry it in one token request; asked for each anew.
+        """The form fields that carry it in one token request; new ones for each.
 
         Raises:
             TokenError: It cannot be obtained, or has expired.
@@ -100,6 +100,12 @@ class TokenRequest:
         for name in ("timeout", "deadline"):
             check_seconds(name, getattr(self, name))
         check_seconds("refresh_margin", self.refresh_margin, may_be_zero=True)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What fills advice on it; nothing secret."""
+        names = ("tenant_id", "client_id", "token_uri", "scope")
+        return {name: getattr(self, name) for name in names} | self.credential.known
 
     @property
     def cache_key(self) -> str:

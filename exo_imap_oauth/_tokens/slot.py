@@ -194,6 +194,7 @@ class Slot:
 
     def land(self, flight: Flight, outcome: AccessToken | ExoImapOAuthError) -> None:
         """Take over what a flight brought, and wake those who wait for it."""
+        to_warn_of: ExoImapOAuthError | None = None
         try:
             with process_lock:
                 flight.outcome = outcome
@@ -204,29 +205,45 @@ class Slot:
                     if is_current or self.token is NO_TOKEN:
                         self.hold(outcome)
                         self.refusal, self.paused_until = None, 0.0
-                elif is_current and outcome is not self.refusal:
-                    self._remember(outcome, flight.credential)
+                elif (
+                    is_current
+                    and outcome is not self.refusal
+                    and self._remember(outcome, flight.credential)
+                ):
+                    to_warn_of = outcome
         finally:
             flight.done.set()
+        if to_warn_of is not None:
+            self._warn(to_warn_of)  # without the lock: a log may be slow, or want a token itself
 
-    def _remember(self, failure: ExoImapOAuthError, credential: bytes) -> None:
+    def _remember(self, failure: ExoImapOAuthError, credential: bytes) -> bool:
+        """Begin a pause; whether it is the first failure since the last one was over."""
         ticks = self.clock.monotonic()
         _kept_after_failure[id(self.cache), self.key] = self
         if isinstance(failure, TokenRequestRejected) and not failure.retryable:
             self.refusal, self.refused_until = failure, ticks + REFUSAL_MEMORY
             self.refused_credential = credential
-        pause = max(PAUSE, failure.retry_after or 0.0)
+        is_news = ticks >= self.paused_until
+        # Random, so that a fleet does not ask all at once.
+        pause = _pause_after(failure) * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
+        self.paused_until = ticks + pause
+        return is_news
+
+    def _warn(self, failure: ExoImapOAuthError) -> None:
+        """Tell a person while the token still serves; later the callers are told themselves."""
         serves_for = self.token.expires_on - self.clock.time()
-        if serves_for > 0 and ticks >= self.paused_until:  # one warning a pause
-            _logger.warning(
-                "no new access token could be fetched%s; the current one serves for another"
-                " %d min, next try in %.0f s: %s",
-                f" [{failure.advice.id}]" if failure.advice else "",
-                serves_for // 60,
-                pause,
-                failure,
-            )
-        self.paused_until = ticks + pause * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
+        if serves_for <= 0:
+            return
+        advice = failure.advice.id if failure.advice else None
+        _logger.warning(
+            "no new access token could be fetched%s; the current one serves for another %d min,"
+            " next try in %.0f s: %s",
+            f" [{advice}]" if advice else "",
+            serves_for // 60,
+            _pause_after(failure),
+            failure,
+            extra={"exo_advice": advice},
+        )
 
     def invalidate(self, token: AccessToken) -> None:
         """Drop a token that a server refused, but only if it is still the one held."""
@@ -236,6 +253,11 @@ class Slot:
             with process_lock:
                 if self.token.token == token.token:
                     self.hold(NO_TOKEN)
+
+
+def _pause_after(failure: ExoImapOAuthError) -> float:
+    """Seconds until the next try to fetch ahead: what the endpoint asked for, if that is more."""
+    return max(PAUSE, failure.retry_after or 0.0)
 
 
 _slots: WeakValueDictionary[tuple[int, str], Slot] = WeakValueDictionary()

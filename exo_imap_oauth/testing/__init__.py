@@ -4,11 +4,12 @@ It is set up with the administrator's steps, and leaving one out gives the answe
 service gives. Needs the extra ``testing``: ``pip install 'exo-imap-oauth[testing]'``.
 
 Example:
+    >>> from exo_imap_oauth.imap import ok
     >>> from exo_imap_oauth.testing import ready_exchange
     >>> with ready_exchange() as exchange:
     ...     with exchange.inbox.open() as imap:
-    ...         imap.select()
-    ('OK', [b'3'])
+    ...         ok(imap.search(None, "ALL"))
+    [b'1 2 3']
 
 What its servers have to say goes to the logger ``exo_imap_oauth.testing``.
 """

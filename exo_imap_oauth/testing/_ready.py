@@ -118,10 +118,11 @@ def ready_exchange(
     """A loopback Exchange Online with every step done.
 
     Example:
+        >>> from exo_imap_oauth.imap import ok
         >>> with ready_exchange() as exchange:
         ...     with exchange.inbox.open() as imap:
-        ...         imap.select()
-        ('OK', [b'3'])
+        ...         ok(imap.search(None, "ALL"))
+        [b'1 2 3']
 
     Args:
         certificate: Whether the application has a certificate too, ``exchange.certificate``,

@@ -72,9 +72,14 @@ class OidcProvider:
         )
 
     @property
+    def authority(self) -> str:
+        """What Microsoft's libraries call the authority: its address without the tenant."""
+        return f"https://{HOST}:{self._port}"
+
+    @property
     def token_uri(self) -> str:
         """Its token endpoint."""
-        return f"https://{HOST}:{self._port}/{self.tenant_id}/oauth2/v2.0/token"
+        return f"{self.authority}/{self.tenant_id}/oauth2/v2.0/token"
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -122,17 +127,29 @@ class OidcProvider:
             key: The key that its assertions are signed with; None for a client secret.
             algorithm: The only accepted algorithm of its assertions.
         """
-        client_id, object_id = str(uuid.uuid4()), str(uuid.uuid4())
-        secret = "" if key else f"~+/=&{uuid.uuid4()}"
+        client = Client(str(uuid.uuid4()), "" if key else _new_secret(), str(uuid.uuid4()))
+        self._register(client, key, algorithm)
+        return client
+
+    def replace_secret(self, client: Client) -> Client:
+        """Give a client a new secret; the old one is invalid from now on."""
+        client = client._replace(client_secret=_new_secret())
+        self._register(client, None, "")
+        return client
+
+    def _register(self, client: Client, key: rsa.RSAPublicKey | None, algorithm: str) -> None:
         known: dict[str, Any] = {
-            "client_id": client_id,
-            "object_id": object_id,
+            "client_id": client.client_id,
+            "object_id": client.object_id,
             "grant_types": ["client_credentials"],
             "redirect_uris": [],
             "response_types": [],
         }
         if key is None:
-            known |= {"client_secret": secret, "token_endpoint_auth_method": "client_secret_post"}
+            known |= {
+                "client_secret": client.client_secret,
+                "token_endpoint_auth_method": "client_secret_post",
+            }
         else:
             jwk = RSAAlgorithm.to_jwk(key, as_dict=True)
             known |= {
@@ -141,7 +158,6 @@ class OidcProvider:
                 "jwks": {"keys": [jwk]},
             }
         self._ask(known)
-        return Client(client_id, secret, object_id)
 
     def _ask(self, what: object) -> str:
         process = self._process
@@ -154,6 +170,10 @@ class OidcProvider:
         if not answer:
             raise RuntimeError("oidc-provider ended; what it said stands above")
         return answer.strip()
+
+
+def _new_secret() -> str:
+    return f"~+/=&{uuid.uuid4()}"
 
 
 def why_no_node() -> str | None:

@@ -38,8 +38,34 @@ def _exchange(
 def test_the_page_works_as_it_stands(
     exchange: ReadyExchange, page: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip(MODULES.get(page, page))
     caplog.set_level(logging.INFO)
+    run(page)
+    assert exchange.logins[0].outcome == "connected"
+    assert exchange.logins[0].user == exchange.mailbox
+    (request,) = exchange.token_requests
+    assert (request.client_id, request.outcome) == (exchange.app.client_id, "issued")
+    assert exchange.secret.value not in caplog.text
+
+
+@pytest.mark.parametrize("page", ["azure-identity", "msal"])
+def test_the_page_works_with_a_secret_in_a_file_of_its_own(
+    exchange: ReadyExchange, page: str
+) -> None:
+    (settings,) = Path("cmsbs-conf").rglob("*.properties")
+    secret = exchange.secret.value
+    Path("secret").write_text(secret)
+    lines = settings.read_text().splitlines()
+    assert [line for line in lines if "oauth2.clientSecret = " in line]
+    lines = [line for line in lines if "oauth2.clientSecret = " not in line]
+    lines.append(f'cmsbs.mail.imap.oauth2.clientSecret$file = "{Path("secret").resolve()}"')
+    settings.write_text("\n".join(lines))
+    run(page)
+    assert exchange.logins[0].outcome == "connected"
+
+
+def run(page: str) -> None:
+    """Run the blocks of a page, and hold what they print against what it shows."""
+    pytest.importorskip(MODULES.get(page, page))
     blocks = re.findall(
         r"^```(python|text)\n(.*?)^```$",
         (PAGES / f"{page}.md").read_text(),
@@ -57,11 +83,6 @@ def test_the_page_works_as_it_stands(
     names.clear()
     gc.collect()
     assert [language for language, _ in blocks][-1] == "text"
-    assert exchange.logins[0].outcome == "connected"
-    assert exchange.logins[0].user == exchange.mailbox
-    (request,) = exchange.token_requests
-    assert (request.client_id, request.outcome) == (exchange.app.client_id, "issued")
-    assert exchange.secret.value not in caplog.text
 
 
 def test_there_is_a_page_for_each_client() -> None:

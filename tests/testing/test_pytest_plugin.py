@@ -147,7 +147,7 @@ def test_the_documentation_shows_a_test_that_passes_and_a_program_that_runs(run:
     example, program = code.findall(page.read_text())
     run(inside=True, test_example=example).assert_outcomes(passed=1)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert done.stdout == b"('OK', [b'3'])\n"
+    assert done.stdout == b"[b'1 2 3']\n"
 
 
 @pytest.mark.slow

@@ -77,6 +77,8 @@ function configuration() {
 }
 
 const mount = `/${settings.tenant_id}`;
+// Entra has it there, and Microsoft's libraries ask for it first.
+const entraDiscovery = `${mount}/v2.0/.well-known/openid-configuration`;
 const server = createServer({ cert: settings.certificate, key: settings.key });
 
 server.listen(0, '127.0.0.1', async () => {
@@ -85,6 +87,7 @@ server.listen(0, '127.0.0.1', async () => {
   provider.on('server_error', (ctx, error) => console.error(error));
   const answer = provider.callback();
   server.on('request', (request, response) => {
+    if (request.url === entraDiscovery) request.url = request.url.replace('/v2.0/', '/');
     request.originalUrl = request.url;
     if (request.url.startsWith(`${mount}/`)) request.url = request.url.slice(mount.length);
     answer(request, response);
