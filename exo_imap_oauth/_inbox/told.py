@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from exo_imap_oauth._imap.bearer import _Invalidates
+    from exo_imap_oauth._imap.bearer import _Invalidates  # pyright: ignore[reportPrivateUsage] # of this house
     from exo_imap_oauth.imap import SupportsGetToken
 
 _CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
