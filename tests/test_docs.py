@@ -89,7 +89,9 @@ def test_the_readme_gives_two_commands_and_ci_runs_them() -> None:
 # ---- links -----------------------------------------------------------------------------------
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", ".github/SECURITY.md")),
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / ".github/SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
@@ -121,10 +123,11 @@ def test_every_page_and_example_can_be_reached_from_the_readme() -> None:
     found = list(reached)
     while found:
         page = found.pop()
-        if page.suffix == ".md":
-            new = {path for path, _ in links(page)} - reached
-            reached |= new
-            found += new
+        if page.suffix != ".md":
+            continue
+        new = {path for path, _ in links(page)} - reached
+        reached |= new
+        found += new
     examples = set((ROOT / "docs/examples").glob("*.py"))
     assert {*PAGES, *examples} - reached == set()
 

@@ -98,16 +98,19 @@ def test_logout_says_bye_and_has_succeeded() -> None:
             assert ok(imap.logout()) == [b"Logging out"]
 
 
-@pytest.mark.parametrize(
-    "encode",
-    [
-        str,
-        lambda token: "".join(f"%{octet:02x}" for octet in token.encode()),
-        lambda token: " ".join(token[at : at + 20] for at in range(0, len(token), 20)),
-        lambda token: token[-30:],
-    ],
-    ids=["as it is", "URL", "in pieces", "its end"],
-)
+def as_url(token: str) -> str:
+    return "".join(f"%{octet:02x}" for octet in token.encode())
+
+
+def in_pieces(token: str) -> str:
+    return " ".join(token[at : at + 20] for at in range(0, len(token), 20))
+
+
+def its_end(token: str) -> str:
+    return token[-30:]
+
+
+@pytest.mark.parametrize("encode", [str, as_url, in_pieces, its_end])
 def test_a_refusal_that_repeats_the_token_is_quoted_without_it(encode: Any) -> None:
     token = "opaque-tokens-have-no-form-by-which-they-could-be-known-for-one"
     echo = f"before {encode(token)} after"

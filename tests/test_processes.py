@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from exo_imap_oauth import InboxConfig
     from exo_imap_oauth.testing import ReadyExchange
 
 LIMIT = 60.0  # s
@@ -87,10 +88,14 @@ def test_a_pool_of_processes(
         assert len(exchange.token_requests) == requests
 
 
+def token_of(inbox: InboxConfig) -> str:
+    return inbox.token_source().get_token().token
+
+
 def test_threads_share_one_request(trusted_exchange: ReadyExchange, tmp_path: Path) -> None:
     inbox = load_config(trusted_exchange.write_config(tmp_path)).default
     with ThreadPoolExecutor(16) as pool:
-        tokens = set(pool.map(lambda _: inbox.token_source().get_token().token, range(64)))
+        tokens = set(pool.map(token_of, [inbox] * 64))
     assert len(tokens) == len(trusted_exchange.token_requests) == 1
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from email import message_from_bytes, policy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from exo_imap_oauth._imap.replies import is_broken, text_of
 from exo_imap_oauth._text import one_line
@@ -165,5 +165,7 @@ def _of_one_message(error: imaplib.IMAP4.error) -> Exception:
 
 
 def _literal(parts: list[Any]) -> bytes | None:
-    pairs: list[tuple[bytes, bytes]] = [part for part in parts if isinstance(part, tuple)]
-    return pairs[0][1] if pairs else None
+    for part in cast("list[bytes | tuple[bytes, bytes]]", parts):
+        if isinstance(part, tuple):
+            return part[1]
+    return None

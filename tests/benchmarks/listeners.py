@@ -86,6 +86,7 @@ def measure(count: int) -> None:
 
     latencies: list[float] = []
     everything_came = threading.Semaphore(0)
+    logins = requests = 0
 
     def handle(_inbox: InboxConfig, message: EmailMessage) -> None:
         latencies.append(time.time() - float(message["Subject"]))

@@ -158,6 +158,7 @@ LONG_RUN: dict[str, tuple[int, int]] = {
     "properties": (1_000_000, 0),
     "advise": (1_000_000, 0),
     "token-answer": (1_000_000, 0),
+    "environment": (1_000_000, 0),
 }
 
 

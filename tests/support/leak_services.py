@@ -21,7 +21,7 @@ from support.leaks import REDIS_KEY, SECRET, TOKEN
 from support.token_endpoint import CLIENT, TENANT, token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from email.message import EmailMessage
 
     from exo_imap_oauth import InboxConfig
@@ -52,7 +52,7 @@ class _Answering:
     acquire = release = _told
 
     @contextlib.contextmanager
-    def pipeline(self, **_: object) -> Iterator[Any]:
+    def pipeline(self, **_: object) -> Generator[Any]:
         yield self
 
     pttl = _told
@@ -62,7 +62,8 @@ class _Answering:
 
 
 def _gone() -> Any:
-    return redis.Redis.from_url(f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:1/0")
+    client: Any = redis.Redis
+    return client.from_url(f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:1/0")
 
 
 def _used(client: Any, **options: Any) -> object:
@@ -130,13 +131,15 @@ _STAGES = ("GREETING", "AUTHENTICATE", "SELECT", "UID")
 
 def listener_paths() -> Iterator[LeakPath]:
     """A listener on servers that echo, with functions that raise."""
-    yield LeakPath("InboxListener, made", lambda world: InboxListener(world.inbox(), _handle))
-    yield LeakPath("InboxListener, token", lambda world: _made(world, token=TOKEN))
-    yield LeakPath(
-        "InboxListener, access token", lambda world: _made(world, token=an_access_token())
-    )
-    yield LeakPath("InboxListener, bad token", lambda world: _made(world, token=[TOKEN]))
-    yield LeakPath("InboxListener, bad time", lambda world: _made(world, token=TOKEN, pause=0))
+    calls: dict[str, Callable[[World], object]] = {
+        "made": lambda world: InboxListener(world.inbox(), _handle),
+        "token": lambda world: _made(world, token=TOKEN),
+        "access token": lambda world: _made(world, token=an_access_token()),
+        "bad token": lambda world: _made(world, token=[TOKEN]),
+        "bad time": lambda world: _made(world, token=TOKEN, pause=0),
+    }
+    for name, call in calls.items():
+        yield LeakPath(f"InboxListener, {name}", call)
     for stage, reply, encoding in itertools.product(_STAGES, _REPLIES, ("verbatim", "SASL", "URL")):
         text = reply.replace("%s", ENCODINGS[encoding](TOKEN))
         name = f"InboxListener, echo at {stage} in {reply[:12].strip()}: {encoding}"

@@ -52,7 +52,8 @@ class RedisServer:
 
     def client(self, **options: Any) -> Any:
         """A new client; redis-py's own types are incomplete."""
-        return redis.Redis.from_url(self.url, **options)
+        kind: Any = redis.Redis
+        return kind.from_url(self.url, **options)
 
     def start(self) -> None:
         options = ["--port", str(self.port), "--bind", HOST, "--dir", str(self._folder)]
