@@ -236,8 +236,12 @@ def check_seconds(name: str, value: float, *, may_be_zero: bool = False) -> None
     """Check an argument that is a number of seconds.
 
     Raises:
+        TypeError: It is not a number.
         ValueError: It is not positive, or longer than a thread can wait.
     """
+    if not isinstance(value, (int, float)):
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a number of seconds, such as 30.0, not {kind}")
     if may_be_zero and value == 0:
         return
     if not 0 < value <= threading.TIMEOUT_MAX:

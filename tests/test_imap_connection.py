@@ -13,7 +13,7 @@ from support.imap import OPENING, TOKEN, USER, connected, opened, opened_scripte
 from support.scripted_imap import CLIENT_CLOSES, GREETING, LOGOUT, ScriptedImap, Step, capability
 
 from exo_imap_oauth import authenticate_xoauth2, open_mailbox
-from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError
+from exo_imap_oauth.errors import ConnectionFailed, InsecureConnectionError, Throttled
 
 if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
@@ -77,6 +77,15 @@ def test_a_server_that_refuses_starttls_is_left_at_once() -> None:
     with ScriptedImap(script) as server:
         with pytest.raises(ConnectionFailed, match="cannot be reached"):
             opened_scripted(server, starttls=True).__enter__()
+
+
+def test_a_server_that_throttles_before_the_login_says_how_long_to_wait() -> None:
+    said = "Request is throttled. Suggested Backoff Time: 7000 milliseconds"
+    script = [GREETING, Step("{tag} CAPABILITY", f"{{tag}} BAD {said}")]
+    with ScriptedImap(script, tls=True) as server:
+        with pytest.raises(Throttled) as raised:
+            opened_scripted(server).__enter__()
+    assert raised.value.retry_after == 7
 
 
 def test_a_server_that_says_nothing_is_left_after_the_timeout() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exo_imap_oauth._text import hide, one_line, quotable
+from exo_imap_oauth._text import check_seconds, hide, one_line, quotable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,3 +137,9 @@ def test_what_looks_like_a_token_is_blanked_though_nobody_knows_it(text: str) ->
 )
 def test_what_explains_a_failure_is_shown(text: str) -> None:
     assert quotable(text) == text
+
+
+@pytest.mark.parametrize("value", [None, "30", [1]])
+def test_what_is_no_number_of_seconds_is_a_type_error_in_words(value: Any) -> None:
+    with pytest.raises(TypeError, match="timeout must be a number of seconds"):
+        check_seconds("timeout", value)

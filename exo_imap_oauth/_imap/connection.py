@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exo_imap_oauth._imap.client import Client, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
-from exo_imap_oauth._imap.replies import host_of, text_of
+from exo_imap_oauth._imap.replies import ServerReply, host_of, text_of, typed_error
 from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import ConnectionFailed, ImapError, InsecureConnectionError
+from exo_imap_oauth.errors import (
+    ConnectionFailed,
+    ImapError,
+    InsecureConnectionError,
+    Throttled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,6 +50,7 @@ def connect(
 
     Raises:
         ConnectionFailed: The server cannot be reached or is not the right one.
+        Throttled: It asks to slow down, before anybody logged in.
         InsecureConnectionError: It does not offer STARTTLS.
     """
     try:
@@ -84,11 +90,15 @@ def _require_starttls(imap: Client, server: Server) -> None:
         raise _insecure(f"{where} does not offer STARTTLS", "implicit TLS, port 993")
 
 
-def _unreachable(server: Server, error: Exception, secrets: tuple[str, ...]) -> ConnectionFailed:
-    untrusted = isinstance(error, ssl.SSLCertVerificationError)
+def _unreachable(server: Server, error: Exception, secrets: tuple[str, ...]) -> ImapError:
     said = text_of(error, secrets)
+    where = f"{one_line(server.host)}:{server.port}"
+    typed = typed_error(f"{where} refused to begin: {said}", ServerReply(said), "authenticate")
+    if isinstance(typed, Throttled):  # it says how long to wait; else the connection failed
+        return typed
+    untrusted = isinstance(error, ssl.SSLCertVerificationError)
     failure = ConnectionFailed(
-        f"{one_line(server.host)}:{server.port} cannot be reached: {type(error).__name__}: {said}",
+        f"{where} cannot be reached: {type(error).__name__}: {said}",
         advice=explain(
             "certificate-untrusted" if untrusted else "imap-unreachable",
             host=server.host,
