@@ -29,7 +29,15 @@ test_with_coverage() { # VENV
   "$1/bin/coverage" report # fails below the share in pyproject.toml
 }
 
-# The lower bounds of pyproject.toml as exact versions.
+# The lower bounds of pyproject.toml as exact versions, those of the optional parts too.
 lowest_dependencies() {
-  sed -n '/^dependencies = \[/,/^\]/s/^ *"\(.*\)>=\(.*\)",$/\1==\2/p' pyproject.toml
+  python3 - <<'END'
+import re, tomllib
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+extras = project["optional-dependencies"]
+for requirement in {*project["dependencies"], *extras["certificate"], *extras["redis"]}:
+    name, lowest = re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups()
+    print(f"{name}=={lowest}")
+END
 }

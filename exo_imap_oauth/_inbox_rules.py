@@ -142,11 +142,6 @@ def _is_familiar_host(uri: str) -> bool:
     return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
 
 
-def _is_exchange_scope(scope: str) -> bool:
-    resource = scope.casefold().removesuffix("/.default").removeprefix("https://")
-    return is_exchange_audience(resource) or is_exchange_audience(f"https://{resource}")
-
-
 def _is_id(value: str) -> bool:
     return is_guid(value) and not value.startswith("00000000-")  # as in examples
 
@@ -335,7 +330,7 @@ RULES = (
          message="is for another Microsoft cloud than that of the token endpoint.",
          fix="Take host, scope and token endpoint from one cloud."),
     Rule(id="scope-resource", severity="warning", fields=("scope",),
-         when=lambda c: not _is_exchange_scope(c.value),
+         when=lambda c: not is_exchange_audience(c.value.casefold().removesuffix("/.default")),
          message="is not a scope of Exchange Online.", fix=_USE_SCOPE),
     # -- the log
     Rule(id="debug-unknown", severity="warning", fields=("debug",),

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from exo_imap_oauth._threads import in_thread
+from exo_imap_oauth._threads import in_thread, let_program_end
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -91,7 +91,7 @@ def cut_after(connection: socket.socket, seconds: float) -> Generator[threading.
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     watchdog = threading.Timer(min(seconds, threading.TIMEOUT_MAX), cut)
-    watchdog.daemon = True
+    let_program_end(watchdog)
     with contextlib.suppress(RuntimeError):
         watchdog.start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -20,17 +21,29 @@ def in_thread(name: str, step: Callable[[], _T]) -> Future[_T]:
         RuntimeError: No thread can start.
     """
     future: Future[_T] = Future()
-
-    def take() -> None:
-        try:
-            future.set_result(step())
-        except BaseException as error:  # noqa: BLE001 - result() raises it
-            future.set_exception(error)
-
-    threading.Thread(
+    thread = threading.Thread(
         target=copy_context().run,  # what the caller has set, tracing and logging find there
-        args=(take,),
+        args=(_take, step, future),
         name=f"exo_imap_oauth-{name}",
-        daemon=True,
-    ).start()
+    )
+    let_program_end(thread)
+    thread.start()
     return future
+
+
+def let_program_end(thread: threading.Thread) -> None:
+    """Have a program not wait for this thread at its end.
+
+    A subinterpreter has no such threads: its end waits, for as long as their own deadlines say.
+    """
+    with contextlib.suppress(RuntimeError):
+        thread.daemon = True
+
+
+def _take(step: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        future.set_result(step())
+    except BaseException as error:  # noqa: BLE001 - result() raises it
+        future.set_exception(error)
+    finally:
+        del step, future  # the error holds this frame, and would be held by it

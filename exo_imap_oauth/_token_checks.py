@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exo_imap_oauth._text import is_guid, one_line, span
@@ -44,6 +45,7 @@ class Issued:
         client_id: The same.
         token_uri: Where it was asked for; None if that is not known.
         scope: What was asked for.
+        host: The mail server that it is for.
     """
 
     claims: Mapping[str, Any]
@@ -54,6 +56,7 @@ class Issued:
     client_id: str | None = None
     token_uri: str | None = None
     scope: str | None = None
+    host: str | None = None
 
     def refusal(self, *names: str) -> Advice | None:
         """Why Exchange refuses a token with these of its claims, or with those that it has."""
@@ -113,7 +116,7 @@ def audience(token: Issued) -> Finding:
     seen, advice = one_line(f"aud {token.telling['aud']}"), token.refusal("aud")
     if advice and advice.id == "audience-wrong":
         return Finding("failed", seen, advice)
-    differ = two_clouds(token_uri=token.token_uri, scope=token.scope)
+    differ = two_clouds(token_uri=token.token_uri, scope=token.scope, host=token.host)
     return differ or Finding("passed", seen)
 
 
@@ -182,10 +185,9 @@ def certificate(expires_on: float | None) -> Finding | None:
 
 
 def two_clouds(**addresses: str | None) -> Finding | None:
-    """A failure for two addresses, hosts or URLs, that belong to different Microsoft clouds."""
-    (one, first), (other, second) = addresses.items()
-    clouds = differing_clouds(first or "", second or "")
-    if clouds is None:
-        return None
-    detail = f"{one} is of the cloud {clouds[0].name}, {other} of {clouds[1].name}"
-    return Finding("failed", detail, explain("wrong-cloud"))
+    """A failure for addresses, hosts or URLs, that belong to different Microsoft clouds."""
+    for (one, first), (other, second) in combinations(addresses.items(), 2):
+        if clouds := differing_clouds(first or "", second or ""):
+            detail = f"{one} is of the cloud {clouds[0].name}, {other} of {clouds[1].name}"
+            return Finding("failed", detail, explain("wrong-cloud"))
+    return None

@@ -73,9 +73,8 @@ def check_setup(
     Args:
         inbox: The inbox.
         token_source: Gets the token in place of the inbox's own: a
-            :class:`~exo_imap_oauth.token_source.TokenSource`, whose cache is left alone, any
-            credential with a ``get_token``, such as azure-identity's, or a function that returns
-            a token. What these do not tell, their endpoint first of all, is skipped.
+            :class:`~exo_imap_oauth.token_source.TokenSource`, whose cache is left alone, any other
+            credential, or a function. What these do not tell, their endpoint say, is skipped.
         enterprise_object_id: The object ID that was given to ``New-ServicePrincipal``, to be
             compared with the one in the token.
         ssl_context: For both servers. Default: what this machine trusts; for the token endpoint
@@ -287,6 +286,7 @@ class _Checkup:
             client_id=self.inbox.client_id,
             token_uri=asked.token_uri,
             scope=asked.scope,
+            host=self.inbox.host,
         )
 
     def lifetime(self) -> Finding:

@@ -29,7 +29,7 @@ _GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinac
 _OLDER_US_LOGIN = "login-us.microsoftonline.com"  # for tenants of either cloud
 _OLDER_GRAPH_HOST = "graph.windows.net"
 # Microsoft names it for consent to multi-tenant applications, so it is not known to be wrong.
-_CONSENT_AUDIENCE = "https://ps.outlook.com"
+_CONSENT_HOST = "ps.outlook.com"
 
 
 class Cloud(Enum):
@@ -94,10 +94,8 @@ def is_exchange_host(host: str) -> bool:
 
 def is_exchange_audience(audience: str) -> bool:
     """Whether a token with this ``aud``, or for this resource, may be one for Exchange Online."""
-    audience = audience.casefold().rstrip("/")
-    if audience in (EXCHANGE_ID, _CONSENT_AUDIENCE):
-        return True
-    return audience.startswith("https://") and is_exchange_host(audience.removeprefix("https://"))
+    resource = audience.casefold().rstrip("/").removeprefix("https://")
+    return resource in (EXCHANGE_ID, _CONSENT_HOST) or is_exchange_host(resource)
 
 
 def is_graph_scope(scope: str) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from typing_extensions import override
 
 from exo_imap_oauth._text import described, json_object
+from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
 
@@ -207,9 +208,8 @@ class RedisTokenCache(TokenCache):
         if time.monotonic() < self._ask_again_at or (unanswered and unanswered.is_alive()):
             return None
         answer: Future[_T] = Future()
-        question = threading.Thread(
-            target=_answer, args=(ask, answer), name="exo_imap_oauth-redis", daemon=True
-        )
+        question = threading.Thread(target=_answer, args=(ask, answer), name="exo_imap_oauth-redis")
+        let_program_end(question)
         try:
             question.start()
             result = answer.result(_ANSWER_WITHIN)

@@ -30,7 +30,7 @@ from exo_imap_oauth import (
     check_setup,
     open_mailbox,
 )
-from exo_imap_oauth._credentials.foreign import issued_by, of_unknown_age
+from exo_imap_oauth._credentials.foreign import _seconds, issued_by, of_unknown_age
 from exo_imap_oauth.listener import InboxListener, listen
 from exo_imap_oauth.testing import ready_exchange
 
@@ -508,11 +508,16 @@ def test_times_are_taken_where_they_are_some(
         def __init__(self) -> None:
             self.expires_on, self.refresh_on = expires_on, refresh_on
 
+        @property
+        def not_told(self) -> int:
+            raise LookupError
+
     class Credential:
         def get_token(self, *scopes: str) -> Issued:
             assert scopes == (SCOPE,)
             return Issued()
 
+    assert _seconds(Issued(), "not_told") == 0
     token = issued_by(Credential(), SCOPE)
     assert (token.expires_on, token.refresh_on) == expected
     assert token.obtained_on > time.time()

@@ -332,28 +332,57 @@ def test_an_imap_host_of_another_cloud_fails_the_configuration_and_sends_nothing
     assert check(report, "token").status == "skipped"
 
 
+def test_a_scope_of_another_cloud_fails_the_audience_and_is_tried_all_the_same(
+    exchange: ReadyExchange,
+) -> None:
+    """A credential of others has no token URI to compare the scope with."""
+    token = own_token(exchange)
+    inbox = inbox_of(exchange, token_uri=None, host=Cloud.CHINA.imap_host, tls="none")
+    report = check_setup(
+        inbox, token_source=lambda: token, ssl_context=exchange.ssl_context, timeout=5
+    )
+    found = check(report, "audience")
+    assert report.first_failure == found
+    assert found.detail == "scope is of the cloud WORLDWIDE, host of CHINA"
+    assert found.advice
+    assert found.advice.id == "wrong-cloud"
+    assert check(report, "role").status == "skipped"
+
+
 @pytest.mark.parametrize(
-    ("token_uri", "scope", "status"),
+    ("token_uri", "scope", "names"),
     [
-        (f"{Cloud.CHINA.authority}/{NOBODY}/oauth2/v2.0/token", Cloud.CHINA.scope, "passed"),
-        (f"{Cloud.CHINA.authority}/{NOBODY}/oauth2/v2.0/token", Cloud.WORLDWIDE.scope, "failed"),
-        (None, Cloud.WORLDWIDE.scope, "passed"),
-        ("https://[x/", Cloud.WORLDWIDE.scope, "passed"),
+        (f"{Cloud.CHINA.authority}/x", Cloud.CHINA.scope, None),
+        (f"{Cloud.CHINA.authority}/x", Cloud.WORLDWIDE.scope, "token_uri is of the cloud CHINA"),
+        (None, Cloud.WORLDWIDE.scope, "scope is of the cloud WORLDWIDE"),
+        (None, "api://something/.default", None),
+        ("https://[x/", Cloud.CHINA.scope, None),
     ],
 )
-def test_a_scope_of_another_cloud_fails_the_audience(
-    token_uri: str | None, scope: str, status: str
+def test_addresses_of_two_clouds_are_named(
+    token_uri: str | None, scope: str, names: str | None
 ) -> None:
+    found = checks.two_clouds(token_uri=token_uri, scope=scope, host=Cloud.CHINA.imap_host)
+    if names is None:
+        assert found is None
+        return
+    assert found
+    assert found.status == "failed"
+    assert found.detail.startswith(names)
+    assert found.advice
+    assert found.advice.id == "wrong-cloud"
+
+
+def test_a_scope_of_another_cloud_than_the_token_uri_fails_the_audience() -> None:
     issued = checks.Issued(
         claims={"aud": "x"},
         telling={"aud": "https://partner.outlook.cn"},
         known={},
-        token_uri=token_uri,
-        scope=scope,
+        token_uri=f"{Cloud.CHINA.authority}/x",
+        scope=Cloud.WORLDWIDE.scope,
     )
-    found = checks.audience(issued)
-    assert found.status == status
-    assert (found.advice is not None and found.advice.id == "wrong-cloud") is (status == "failed")
+    assert checks.audience(issued).status == "failed"
+    assert checks.audience(replace(issued, scope=Cloud.CHINA.scope)).status == "passed"
 
 
 @pytest.mark.parametrize("check", [checks.tenant, checks.application])

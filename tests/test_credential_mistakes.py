@@ -231,6 +231,16 @@ def test_the_wrong_one_is_a_typed_error_with_its_advice(
     assert not any(secret in str(report.as_dict()) for secret in secrets)
 
 
+def test_a_certificate_that_ends_soon_is_a_warning_before_it_is_an_error(
+    exchange: ReadyExchange,
+) -> None:
+    pem = exchange.add_certificate(exchange.app, lifetime=5.5 * 86_400).pem
+    report = check_setup(with_certificate(exchange, pem), ssl_context=exchange.ssl_context)
+    assert report.ok
+    assert report.checks[0].status == "warning"
+    assert "the client certificate ends in 5 days" in report.checks[0].detail
+
+
 def test_a_certificate_that_is_not_registered_is_named_by_its_thumbprint(
     exchange: ReadyExchange,
 ) -> None:

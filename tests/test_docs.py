@@ -88,8 +88,10 @@ def test_the_readme_gives_two_commands_and_ci_runs_them() -> None:
 
 # ---- links -----------------------------------------------------------------------------------
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / ".github/SECURITY.md"]
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", ".github/SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def anchors(page: Path) -> set[str]:
@@ -119,9 +121,10 @@ def test_every_page_and_example_can_be_reached_from_the_readme() -> None:
     found = list(reached)
     while found:
         page = found.pop()
-        new = {path for path, _ in links(page)} - reached if page.suffix == ".md" else set()
-        reached |= new
-        found += new
+        if page.suffix == ".md":
+            new = {path for path, _ in links(page)} - reached
+            reached |= new
+            found += new
     examples = set((ROOT / "docs/examples").glob("*.py"))
     assert {*PAGES, *examples} - reached == set()
 

@@ -158,7 +158,7 @@ def test_no_error_record_or_debug_output_shows_what_a_server_echoes(
                     imap.noop()
     assert "(hidden)" in str(raised.value) or stage == "greeting and capabilities"
     assert_hidden(printed(raised.value) + caplog.text)
-    assert "imaplib version" in stderr.getvalue()
+    assert "new IMAP4 connection" in stderr.getvalue()
     assert_hidden(stderr.getvalue())
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 import traceback
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
@@ -227,6 +227,30 @@ def test_an_error_of_the_body_that_is_not_this_librarys_is_not_told(
     with pytest.raises(LookupError), inbox.open(**options):
         raise LookupError
     assert told.lines[-1].startswith("opened ")
+
+
+def test_a_log_that_raises_shows_no_token_of_a_foreign_credential(
+    inbox: InboxConfig, options: dict[str, Any], told: Told
+) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise LookupError
+
+    class Shown(NamedTuple):  # as azure-core's
+        token: str
+        expires_on: int
+
+    text = "".join(options["token"].get_token().token)  # a plain string, which repr() shows
+    options["token"] = Foreign(Shown(text, 0))
+    inbox = dataclasses.replace(inbox, scope="https://outlook.office.com/.default")
+    told.addFilter(refuse)
+    with pytest.raises(LookupError) as caught, inbox.open(**options):
+        pass
+    first = caught.value.__context__  # the second one is of the line that tells of the first
+    assert first is not None
+    report = traceback.TracebackException.from_exception(first, capture_locals=True)
+    frames = [frame for frame in report.stack if frame.filename != __file__]
+    assert "get_token" in [frame.name for frame in frames]
+    assert text not in str([frame.locals for frame in frames])
 
 
 @pytest.mark.parametrize("debug", [True, False])

@@ -327,3 +327,11 @@ def test_a_tenant_and_an_endpoint_are_too_much() -> None:
     with pytest.raises(TypeError, match="token_uri") as caught:
         InboxConfig.for_tenant(TENANT, user="x", token_uri=URI, client_secret=SECRET)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # what is tested
     assert SECRET not in everything_in(caught.value)
+
+
+@pytest.mark.parametrize(
+    "scope", ["https://ps.outlook.com/.default", "00000002-0000-0ff1-ce00-000000000000/.default"]
+)
+def test_a_scope_that_may_be_one_of_exchange_is_not_suspicious(scope: str) -> None:
+    values: dict[str, Any] = GOOD | {"port": 993, "debug": False, "scope": scope}
+    assert InboxConfig(**values).warnings == ()

@@ -142,7 +142,11 @@ def test_the_handler_counts_what_listeners_warn_of(
 
 def test_it_is_switched_on_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     configured: list[dict[str, Any]] = []
-    monkeypatch.setattr(logging, "basicConfig", lambda **options: configured.append(options))
+
+    def configure(**options: Any) -> None:
+        configured.append(options)
+
+    monkeypatch.setattr(logging, "basicConfig", configure)
     logger = logging.getLogger("exo_imap_oauth")
     before = logger.level
     try:

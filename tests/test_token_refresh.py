@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.concurrency import THREADS, together, until
-from support.token_endpoint import SECRET, TokenEndpoint, http, rejected, token
+from support.token_endpoint import CLIENT, SECRET, TokenEndpoint, http, rejected, token
 
 import exo_imap_oauth
 from exo_imap_oauth import TokenSource
@@ -243,7 +243,11 @@ with TokenEndpoint(token("held"), rejected(7000222)) as endpoint:
 """
     command = [sys.executable, "-c", program, str(ROOT), str(ROOT / "tests")]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert run.stderr.count("[secret-expired]") == 1
+    assert run.stderr.count("no new access token could be fetched") == 1
+    first, *rest = run.stderr.splitlines()
+    assert "[secret-expired]; the current one serves for another 59 min, next try in 30 s" in first
+    assert "Fix: Create a new client secret" in str(rest)
+    assert f"/Credentials/appId/{CLIENT}" in str(rest)  # where to do so
     assert SECRET not in run.stderr
 
 

@@ -26,6 +26,7 @@ def test_the_message_names_the_mailbox_and_bears_the_token() -> None:
         ("a@b\r\n", TOKEN, "control character"),
         ("a@b\x85", TOKEN, "control character"),
         ("a\ud800@b", TOKEN, "surrogate"),
+        ("a\u2028@b", TOKEN, "line separator"),
         (None, TOKEN, "must be a string, not NoneType"),
         (USER, "", "token is empty"),
         (USER, "secret\x01token", "bearer token"),

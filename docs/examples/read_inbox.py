@@ -36,9 +36,10 @@ def newest_messages(imap: imaplib.IMAP4) -> Iterator[str]:
     if last == 0:
         return
     for part in ok(imap.fetch(f"{max(1, last - NEWEST + 1)}:{last}", HEADERS)):
-        if isinstance(part, tuple):
-            message = message_from_bytes(part[1], policy=policy.default)
-            yield "  ".join(str(message[name]) for name in ("Date", "From", "Subject"))
+        if part is None or isinstance(part, bytes):  # nothing, or the end of a literal
+            continue
+        message = message_from_bytes(part[1], policy=policy.default)
+        yield "  ".join(str(message[name]) for name in ("Date", "From", "Subject"))
 
 
 def read_inbox(inbox: InboxConfig, ssl_context: ssl.SSLContext | None) -> None:

@@ -124,9 +124,10 @@ def of_unknown_age(text: str) -> AccessToken:
 
 
 def _seconds(issued: object, name: str) -> int:
-    value = getattr(issued, name, 0)
-    if isinstance(value, (int, float)) and 0 < value < _LAST_SECOND:
-        return int(value)
+    with suppress(Exception):  # of a property; the frame that it would leave holds the token
+        value = getattr(issued, name, 0)
+        if isinstance(value, (int, float)) and 0 < value < _LAST_SECOND:
+            return int(value)
     return 0
 
 

@@ -5,6 +5,7 @@ Lower modules log the same at DEBUG, for all inboxes and without saying for whic
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from typing_extensions import override
 
+from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._text import quotable
+from exo_imap_oauth._tokens.slot import NO_TOKEN
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from exo_imap_oauth._imap.bearer import _Invalidates
     from exo_imap_oauth.imap import SupportsGetToken
 
 _CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
@@ -44,7 +46,7 @@ class ToldSource:
         self._source = source
         self._token_uri = token_uri
         self._tell = tell
-        self._last: object = None
+        self._last = NO_TOKEN
 
     @property
     def scope(self) -> str | None:
@@ -58,18 +60,20 @@ class ToldSource:
     def get_token(self, *scopes: str) -> Any:  # noqa: ANN401 - whatever the source gives
         """Get a token of the source, and tell whether it is a new one."""
         asked_at, started = time.time(), time.perf_counter()
-        issued = self._source.get_token(*scopes)
-        text = getattr(issued, "token", None)
-        if text is not None and text != self._last:  # a login asks before and after it connects
-            self._last = text
-            self._tell(f"{self._origin(issued, asked_at, _since(started))}, {_valid_for(issued)}")
+        given: Any = self._source.get_token(*scopes)
+        line = f"{self._origin(given, asked_at, _since(started))}, {_valid_for(given)}"
+        issued = sealed(given) if hasattr(given, "token") else given
+        del given  # tracebacks hold frames, and the tokens of others show themselves
+        if isinstance(issued, AccessToken) and issued.token != self._last.token:
+            self._last = issued  # a login asks before and after it connects
+            self._tell(line)
             _tell_claims(issued, self._tell)
         return issued
 
-    def _origin(self, issued: object, asked_at: float, after: str) -> str:
-        if not isinstance(issued, AccessToken):
+    def _origin(self, given: object, asked_at: float, after: str) -> str:
+        if not isinstance(given, AccessToken):
             return f"token from {type(self._source).__name__} after {after}"
-        if issued.obtained_on >= asked_at:
+        if given.obtained_on >= asked_at:
             return f"new token from {self._token_uri} after {after}"
         return "cached token"
 
@@ -79,16 +83,19 @@ class _Renewable(ToldSource):
 
     def invalidate(self, token: object) -> None:
         """Drop a token that was refused, and tell that another one is tried."""
+        cast("Any", self._source).invalidate(token)  # if this fails, there is no second try
         self._tell("the server refused the cached token; second try, with a new one")
-        cast("_Invalidates", self._source).invalidate(token)
 
 
 def told_source(
     token: AccessToken | SupportsGetToken, token_uri: str, tell: Callable[[str], None]
 ) -> AccessToken | SupportsGetToken:
     """A source that tells of its tokens; what is none comes back as it is."""
-    if isinstance(token, AccessToken) or not callable(getattr(token, "get_token", None)):
+    get_token = getattr(token, "get_token", None)
+    if isinstance(token, (AccessToken, type)) or not callable(get_token):
         return token
+    if inspect.iscoroutinefunction(get_token):
+        return token  # of an asynchronous credential, which is refused
     kind = _Renewable if hasattr(token, "invalidate") else ToldSource
     return kind(token, token_uri, tell)
 
@@ -150,7 +157,6 @@ def _valid_for(token: object) -> str:
     return f"valid for {seconds // 60:.0f} min"
 
 
-def _tell_claims(token: object, tell: Callable[[str], None]) -> None:
-    if isinstance(token, AccessToken):
-        claims = {name: token.claims.get(name) for name in _CLAIMS}
-        tell(f"token claims {quotable(str(claims), [token.token])}")
+def _tell_claims(token: AccessToken, tell: Callable[[str], None]) -> None:
+    claims = {name: token.claims.get(name) for name in _CLAIMS}
+    tell(f"token claims {quotable(str(claims), [token.token])}")

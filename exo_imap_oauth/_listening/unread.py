@@ -39,7 +39,7 @@ class MessageNotHandled(ExoImapOAuthError):
         super().__init__(message, retryable=True)
         self.uid = uid
         self.attempts = attempts
-        self.given_up = False
+        self.given_up: bool = False
 
     def give_up(self) -> None:
         """Have the message marked as read, so that it is not handed over again.
@@ -165,4 +165,5 @@ def _of_one_message(error: imaplib.IMAP4.error) -> Exception:
 
 
 def _literal(parts: list[Any]) -> bytes | None:
-    return next((part[1] for part in parts if isinstance(part, tuple)), None)
+    pairs: list[tuple[bytes, bytes]] = [part for part in parts if isinstance(part, tuple)]
+    return pairs[0][1] if pairs else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from exo_imap_oauth._process_lock import fork_safe_lock
 from exo_imap_oauth._text import described
+from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenEndpointUnavailable, TokenError
 
@@ -56,8 +57,8 @@ def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool
         target=copy_context().run,
         args=(_fetch, slot, request, flight),
         name="exo_imap_oauth-token",
-        daemon=True,
     )
+    let_program_end(thread)
     if has_token:
         _start_detached(slot, flight, thread)
     elif not _started(thread):
@@ -74,8 +75,8 @@ def _start_detached(slot: Slot, flight: Flight, thread: threading.Thread) -> Non
 
     try:
         _thread.start_new_thread(start_or_land, ())
-    except RuntimeError:
-        slot.land(flight, failure)
+    except RuntimeError:  # it would be a daemon, or one too many
+        start_or_land()
 
 
 def _started(thread: threading.Thread) -> bool:

@@ -87,7 +87,8 @@ def ours(conf: str) -> str:
     inbox = load_config(conf).default
     with inbox.open(token=inbox.token_source(cache=MemoryTokenCache()), readonly=True) as imap:
         (part, *_) = ok(imap.fetch("1", SUBJECT))
-    return part[1].decode()
+    header: bytes = part[1]
+    return header.decode()
 
 
 def _by_msal(inbox: InboxConfig) -> str:

@@ -157,6 +157,7 @@ LONG_RUN: dict[str, tuple[int, int]] = {
     "challenge": (1_000_000, 0),
     "properties": (1_000_000, 0),
     "advise": (1_000_000, 0),
+    "token-answer": (1_000_000, 0),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -156,8 +157,9 @@ def test_an_answer_says_when_to_ask_again_if_it_is_told_to() -> None:
 def described() -> dict[str, str]:
     """What ``help(Fault)`` says of each fault."""
     assert Fault.__doc__ is not None
-    _, _, attributes = Fault.__doc__.partition("Attributes:\n")
-    texts = (" ".join(text.split()) for text in attributes.split("\n        "))
+    # Indented as in the source up to CPython 3.12, and not from 3.13 on.
+    _, _, attributes = inspect.cleandoc(Fault.__doc__).partition("Attributes:\n")
+    texts = (" ".join(text.split()) for text in attributes.split("\n    "))
     found: dict[str, str] = {}
     for text in texts:
         name, colon, rest = text.partition(": ")
