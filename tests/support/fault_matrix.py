@@ -159,6 +159,8 @@ LONG_RUN: dict[str, tuple[int, int]] = {
     "advise": (1_000_000, 0),
     "token-answer": (1_000_000, 0),
     "environment": (1_000_000, 0),
+    "config": (1_000_000, 0),
+    "imap": (1_000_000, 0),
 }
 
 
