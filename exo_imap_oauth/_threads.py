@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 _T = TypeVar("_T")
 
@@ -20,6 +20,8 @@ def in_thread(name: str, step: Callable[[], _T]) -> Future[_T]:
     Raises:
         RuntimeError: No thread can start.
     """
+    from concurrent.futures import Future  # noqa: PLC0415 - slow, and a fetch needs none
+
     future: Future[_T] = Future()
     thread = threading.Thread(
         target=copy_context().run,  # what the caller has set, tracing and logging find there

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-import uuid
 from base64 import urlsafe_b64encode
 from hashlib import sha1, sha256
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
@@ -17,9 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
-from exo_imap_oauth._credentials.certificate import load, validity_problem
 from exo_imap_oauth._text import HiddenText, is_guid
-from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import TokenError
 
 if TYPE_CHECKING:
@@ -200,6 +197,8 @@ class ClientCertificate:
             OSError: The file cannot be read.
             ImportError: The extra ``certificate`` is not installed.
         """
+        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+
         loaded = load(path_or_bytes, password, "PEM")
         del path_or_bytes, password
         if isinstance(loaded, Exception):
@@ -219,6 +218,8 @@ class ClientCertificate:
         Raises:
             Exception: As for :meth:`from_pem`.
         """
+        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+
         loaded = load(path_or_bytes, password, "PFX")
         del path_or_bytes, password
         if isinstance(loaded, Exception):
@@ -252,7 +253,14 @@ class ClientCertificate:
         Raises:
             TokenError: The certificate has expired since it was read.
         """
+        import uuid  # noqa: PLC0415 - loaded on use
+
         import jwt  # noqa: PLC0415 - loaded already, to build this
+
+        from exo_imap_oauth._credentials.certificate import (  # noqa: PLC0415 - the same
+            validity_problem,
+        )
+        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - the same
 
         if problem := validity_problem(self._valid_from, self.expires_on):
             advice = explain(
