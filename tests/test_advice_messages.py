@@ -188,7 +188,7 @@ FILLERS = ("another one", "another object", "not known", "the configured one", "
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.id for row in TABLE])
 def test_a_text_reads_well_without_the_values_that_it_could_show(row: object) -> None:
-    advice = explain(row.id)  # type: ignore[attr-defined]
+    advice = explain(row.id)  # type: ignore[attr-defined] # a row
     for text in (advice.cause, advice.fix):
         assert not re.search(r"[\[\]{}]|\s[,.:;)]|  |,,", text), text
         assert not any(filler in text for filler in FILLERS)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import pytest
 from pymap.backend.session import BaseSession as MailboxSession
 from pymap.exceptions import NotAllowedError
+from support.concurrency import until
 
 from exo_imap_oauth import InboxConfig, TokenSource, load_config
 from exo_imap_oauth._tokens import slot
@@ -30,7 +31,7 @@ from exo_imap_oauth.listener import InboxListener, MessageNotHandled, listen
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from exo_imap_oauth import AccessToken
     from exo_imap_oauth.testing import ReadyExchange
@@ -583,20 +584,13 @@ def test_a_program_that_is_killed_again_and_again_loses_no_message(
             sent += fresh
             is_last = number == KILLS
             enough = len(sent) if is_last else len(set(lines())) + 1 + number % BETWEEN_KILLS
-            until(lambda wanted=enough: len(set(lines())) >= wanted)  # type: ignore[misc]
+            until(lambda wanted=enough: len(set(lines())) >= wanted)  # type: ignore[misc] # its default is bound
         finally:
             program.kill()
             program.wait(LIMIT)
     counts = Counter(lines())
     assert set(counts) == set(sent)
     assert counts.total() <= len(sent) + KILLS  # what was in its hands when it died
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.005)
 
 
 # ---- stopping --------------------------------------------------------------------------------

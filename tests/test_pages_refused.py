@@ -105,7 +105,7 @@ def test_the_other_clients_raise_an_error_of_their_own(
     client = pytest.importorskip(page.replace("-", "_"))
     throttle(exchange, command)
     program, *_ = python_blocks(HOW_TO / f"use-with/{page}.md")
-    with redirect_stdout(io.StringIO()) as out, pytest.raises(Exception) as caught:  # noqa: PT011
+    with redirect_stdout(io.StringIO()) as out, pytest.raises(Exception) as caught:  # noqa: PT011 - any
         exec(compile(program, "page", "exec", dont_inherit=True), {"__name__": "page"})
     assert type(caught.value).__module__.startswith((client.__name__, "imaplib"))
     assert "Request is throttled" in str(caught.value)

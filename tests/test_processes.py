@@ -54,7 +54,7 @@ def _run(exchange: ReadyExchange, tmp_path: Path) -> Callable[..., list[str]]:
         output = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
         return output.split()
 
-    run.environment = environment  # type: ignore[attr-defined]
+    run.environment = environment  # type: ignore[attr-defined] # goes with it
     return run
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography.fernet import Fernet
+from support.concurrency import until
 from support.redis_server import RedisServer
 
 from exo_imap_oauth import AccessToken, TokenSource
@@ -22,7 +23,7 @@ from exo_imap_oauth.redis_cache import RedisTokenCache
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from exo_imap_oauth.testing import ReadyExchange
@@ -534,10 +535,3 @@ def test_a_fleet_goes_on_while_redis_is_gone(
     assert len(slowest) == processes
     assert max(slowest) < 30  # s, the deadline of a call
     assert len(exchange.token_requests) <= 1 + processes
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.01)

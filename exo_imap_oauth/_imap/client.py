@@ -228,7 +228,7 @@ class Client(imaplib.IMAP4):
 
     def _imaplibs(self, name: str) -> Callable[..., Any]:
         """A method of imaplib's that no type checker knows of."""
-        return getattr(super(), name)  # type: ignore[no-any-return]
+        return getattr(super(), name)  # type: ignore[no-any-return] # imaplib's own
 
     def _with_our_errors(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from selectors import EVENT_READ, DefaultSelector
 from typing import Self
+
+_LONGEST_WAIT = 86_400.0  # s; epoll refuses more than 24 days
 
 
 class Bell:
@@ -41,10 +42,10 @@ class Bell:
                 pair[1].send(b"!")
 
     def wait(self, seconds: float, server: socket.socket | None = None) -> None:
-        """Wait for so long, unless it rings or the server says something."""
+        """Wait for so long, a day at most, unless it rings or the server says something."""
         assert self._pair is not None  # by __enter__
         with DefaultSelector() as selector:
             selector.register(self._pair[0], EVENT_READ)
             if server is not None:
                 selector.register(server, EVENT_READ)
-            selector.select(min(seconds, threading.TIMEOUT_MAX))
+            selector.select(min(seconds, _LONGEST_WAIT))

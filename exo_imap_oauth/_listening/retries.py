@@ -35,7 +35,7 @@ class Retries:
         if isinstance(asked, (int, float)):
             pause = float(asked)
         elif getattr(error, "retryable", True):
-            pause = self.growing_pause(self._failures) * random.uniform(0.5, 1.0)  # noqa: S311
+            pause = self.growing_pause(self._failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         else:
             pause = self._longest_pause
         self._log(error, pause)

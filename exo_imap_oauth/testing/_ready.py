@@ -82,8 +82,8 @@ class ReadyExchange(LoopbackExchange):
         With the certificate in place of the client secret, if there is one.
         """
         # Loaded on use: a test of another program may need neither.
-        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415
-        from exo_imap_oauth.inbox import InboxConfig  # noqa: PLC0415
+        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - on use
+        from exo_imap_oauth.inbox import InboxConfig  # noqa: PLC0415 - the same
 
         certificate, secret = None, None
         if self.certificate is None:

@@ -100,16 +100,16 @@ def redis_paths() -> Iterator[LeakPath]:
     }
     bad_keys = (KEY[:-1], KEY + b"x", REDIS_KEY[:-2], [KEY[1:]], SECRET, TOKEN.encode(), [None])
     for number, key in enumerate(bad_keys):
-        calls[f"bad key {number}"] = lambda _, key=key: RedisTokenCache(_gone(), key=key)  # type: ignore[misc]
+        calls[f"bad key {number}"] = lambda _, key=key: RedisTokenCache(_gone(), key=key)  # type: ignore[misc] # bound
     answers = (TOKEN.encode(), SECRET.encode(), KEY, f'{{"token": "{TOKEN}"'.encode())
     for number, answer in enumerate(answers):
         for coded in (answer, base64.urlsafe_b64encode(answer), answer.decode()):
             calls[f"lies {number}, {type(coded).__name__} {len(coded)}"] = (
-                lambda _, coded=coded: _used(_Answering(coded))  # type: ignore[misc]
+                lambda _, coded=coded: _used(_Answering(coded))  # type: ignore[misc] # bound
             )
     for encoding, encode in ENCODINGS.items():
         error = redis.RedisError(f"READONLY {encode(TOKEN)}")
-        calls[f"complains, {encoding}"] = lambda _, error=error: _used(_Answering(error))  # type: ignore[misc]
+        calls[f"complains, {encoding}"] = lambda _, error=error: _used(_Answering(error))  # type: ignore[misc] # bound
     for name, call in calls.items():
         yield LeakPath(f"RedisTokenCache, {name}", call)
 

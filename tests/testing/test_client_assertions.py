@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import jwt
-import msal  # type: ignore[import-untyped]
+import msal  # type: ignore[import-untyped] # it has no types
 import pytest
 import requests
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
