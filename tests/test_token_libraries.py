@@ -191,4 +191,4 @@ def test_a_megabyte_costs_next_to_nothing(kind: str, monkeypatch: pytest.MonkeyP
             before = time.thread_time()
             assert isinstance(request_token(request), TokenError) is (kind != "token")
             costs.append(time.thread_time() - before)
-    assert min(costs) < 0.050
+    assert min(costs) < 0.25  # with room for a busy machine: what is not linear takes minutes
