@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+    "urls"
+]
 sys.path.insert(0, str(DOCS))  # for the extension in pictures.py
 
 project = "exo_imap_oauth"
-author = "the exo_imap_oauth developers"
-project_copyright = author
+author = "the exo_imap_oauth authors"
+project_copyright = f"2026 {author}"
 release = version = exo_imap_oauth.__version__
 
 extensions = [
@@ -90,7 +92,7 @@ pygments_dark_style = "github-dark"
 INCLUDED = {
     "security": ROOT / ".github" / "SECURITY.md",
     "changelog": ROOT / "CHANGELOG.md",
-    "contributing": ROOT / "CONTRIBUTING.md",
+    "contributing": ROOT / ".github" / "CONTRIBUTING.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
