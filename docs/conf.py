@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
-    "urls"
-]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+SOURCE: str = SETTINGS["project"]["urls"]["Source"]
 sys.path.insert(0, str(DOCS))  # for the extension in pictures.py
 
 project = "exo_imap_oauth"
@@ -79,7 +78,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_theme_options = {
-    "source_repository": URLS["Source"],
+    "source_repository": SOURCE,
     "source_branch": "main",
     "source_directory": "docs/",
 }
@@ -99,10 +98,9 @@ _LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
 def take_in(_app: Sphinx, docname: str, content: list[str]) -> None:
     """Give a page the text that it includes, and every link the form that Sphinx knows."""
+    folder, text = (DOCS / docname).parent, content[0]
     file = INCLUDED.get(docname)
-    folder = (DOCS / docname).parent
-    text = content[0]
-    if file is not None:
+    if file is not None and file.exists():
         folder, text = file.parent, file.read_text("utf-8")
     content[0] = _LINK.sub(lambda link: _in_site(link, folder), text)
 
@@ -117,7 +115,7 @@ def _in_site(link: re.Match[str], folder: Path) -> str:
         is_page = target.suffix in {".md", ".rst"} or target.parent.name == "notebooks"
         return path + (link["anchor"] or "") if is_page else f"path:{path}"
     if target.is_relative_to(ROOT) and target.exists():
-        return f"{URLS['Source']}/blob/main/{target.relative_to(ROOT).as_posix()}"
+        return f"{SOURCE}/blob/main/{target.relative_to(ROOT).as_posix()}"
     return link[0]  # Sphinx will say that it leads nowhere
 
 
