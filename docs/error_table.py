@@ -55,12 +55,27 @@ def errors_page() -> str:
                 f"<!-- Made from the classes of exo_imap_oauth.errors by: {COMMAND} -->",
                 "# Errors",
                 INTRODUCTION,
+                _picture(),
                 "\n".join(f"| {' | '.join(cells)} |" for cells in rows),
                 f"Advice whose cause can pass by itself: {passing}.",
             )
         )
         + "\n"
     )
+
+
+def _picture() -> str:
+    """The tree as a Mermaid block."""
+    kinds = [kind for kind, _ in _tree()]
+    edges = [(kind.__base__, kind) for kind in kinds]
+    described = ", ".join(f"{kind.__name__} below {base.__name__}" for base, kind in edges[1:] if base)
+    lines = [
+        "flowchart LR",
+        "accTitle: The error tree",
+        f"accDescr: {described}.",
+        *(f"{base.__name__} --- {kind.__name__}" for base, kind in edges[1:] if base),
+    ]
+    return "```mermaid\n" + "\n    ".join(lines) + "\n```"
 
 
 def _tree() -> Iterator[tuple[type[errors.ExoImapOAuthError], int]]:
