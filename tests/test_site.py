@@ -242,7 +242,9 @@ def test_every_picture_is_drawn_for_a_block_and_tells_what_it_shows() -> None:
 def test_a_block_that_changed_since_its_picture_was_drawn_is_a_warning(tmp_path: Path) -> None:
     settings = f"import sys\nsys.path.insert(0, {str(DOCS)!r})\nextensions = ['pictures']\n"
     (tmp_path / "conf.py").write_text(settings)
-    page = "Page\n====\n\n.. mermaid::\n\n   flowchart LR\n   accTitle: The error tree\n   A --- B\n"
+    page = (
+        "Page\n====\n\n.. mermaid::\n\n   flowchart LR\n   accTitle: The error tree\n   A --- B\n"
+    )
     (tmp_path / "index.rst").write_text(page)
     built = sphinx_build(tmp_path, tmp_path / "site")
     assert built.returncode != 0
