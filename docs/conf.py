@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,7 +118,7 @@ def _in_site(link: re.Match[str], folder: Path) -> str:
     return link[0]  # Sphinx will say that it leads nowhere
 
 
-# ---- names at the top level ------------------------------------------------------------------
+# ---- names of Python -------------------------------------------------------------------------
 
 
 def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
@@ -135,8 +134,14 @@ def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
             )
 
 
+def leave_out_the_signature_of_protocols(*event: object) -> tuple[str, None] | None:
+    """Nobody calls them, and typing gives each the same ``(*args, **kwargs)``."""
+    _app, _kind, _name, value, _options, _signature, _returns = event
+    return ("", None) if getattr(value, "_is_protocol", False) else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    import_module("exo_imap_oauth.errors")
+    app.connect("autodoc-process-signature", leave_out_the_signature_of_protocols)
     app.connect("source-read", take_in)
     app.connect("env-updated", add_top_level_names)
