@@ -134,14 +134,15 @@ def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
             )
 
 
-def leave_out_the_signature_of_protocols(*event: object) -> tuple[str, None] | None:
-    """Nobody calls them, and typing gives each the same ``(*args, **kwargs)``."""
-    _app, _kind, _name, value, _options, _signature, _returns = event
-    return ("", None) if getattr(value, "_is_protocol", False) else None
+def leave_out_arguments_that_nobody_gives(*event: object) -> tuple[str, object] | None:
+    """Protocols are not called, and pytest gives fixtures what they ask for."""
+    _app, _kind, name, value, _options, _signature, returns = event
+    is_fixture = str(name).startswith("exo_imap_oauth.pytest_plugin.")
+    return ("", returns) if is_fixture or getattr(value, "_is_protocol", False) else None
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-signature", leave_out_the_signature_of_protocols)
+    app.connect("autodoc-process-signature", leave_out_arguments_that_nobody_gives)
     app.connect("source-read", take_in)
     app.connect("env-updated", add_top_level_names)
