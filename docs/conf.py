@@ -134,11 +134,11 @@ def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
             )
 
 
-def leave_out_arguments_that_nobody_gives(*event: object) -> tuple[str, object] | None:
+def leave_out_arguments_that_nobody_gives(*event: object) -> tuple[str, None] | None:
     """Protocols are not called, and pytest gives fixtures what they ask for."""
-    _app, _kind, name, value, _options, _signature, returns = event
+    _app, _kind, name, value, _options, _signature, _returns = event
     is_fixture = str(name).startswith("exo_imap_oauth.pytest_plugin.")
-    return ("", returns) if is_fixture or getattr(value, "_is_protocol", False) else None
+    return ("", None) if is_fixture or getattr(value, "_is_protocol", False) else None
 
 
 def setup(app: Sphinx) -> None:
