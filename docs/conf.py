@@ -111,7 +111,7 @@ def _in_site(link: re.Match[str], folder: Path) -> str:
             return f"/{docname}.md{link['anchor'] or ''}"
     if target.is_relative_to(DOCS) and target.exists():
         path = f"/{target.relative_to(DOCS).as_posix()}"
-        is_page = target.suffix in {".md", ".rst"} or target.parent.name == "notebooks"
+        is_page = target.suffix == ".md" or target.parent.name == "notebooks"
         return path + (link["anchor"] or "") if is_page else f"path:{path}"
     if target.is_relative_to(ROOT) and target.exists():
         return f"{SOURCE}/blob/main/{target.relative_to(ROOT).as_posix()}"

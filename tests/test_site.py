@@ -124,7 +124,7 @@ def test_every_page_can_be_reached_from_the_landing_page(
 
 
 def test_every_page_of_the_sources_is_in_the_site(site: Path) -> None:
-    sources = [*DOCS.rglob("*.md"), *DOCS.rglob("*.rst"), *(DOCS / "notebooks").glob("*.py")]
+    sources = [*DOCS.rglob("*.md"), *(DOCS / "notebooks").glob("*.py")]
     missing = [
         source.name
         for source in sources
