@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,14 +111,14 @@ def _in_site(link: re.Match[str], folder: Path) -> str:
             return f"/{docname}.md{link['anchor'] or ''}"
     if target.is_relative_to(DOCS) and target.exists():
         path = f"/{target.relative_to(DOCS).as_posix()}"
-        is_page = target.suffix in {".md", ".rst"} or target.parent.name == "notebooks"
+        is_page = target.suffix == ".md" or target.parent.name == "notebooks"
         return path + (link["anchor"] or "") if is_page else f"path:{path}"
     if target.is_relative_to(ROOT) and target.exists():
         return f"{SOURCE}/blob/main/{target.relative_to(ROOT).as_posix()}"
     return link[0]  # Sphinx will say that it leads nowhere
 
 
-# ---- names at the top level ------------------------------------------------------------------
+# ---- names of Python -------------------------------------------------------------------------
 
 
 def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
@@ -135,8 +134,15 @@ def add_top_level_names(_app: Sphinx, env: BuildEnvironment) -> None:
             )
 
 
+def leave_out_arguments_that_nobody_gives(*event: object) -> tuple[str, None] | None:
+    """Protocols are not called, and pytest gives fixtures what they ask for."""
+    _app, _kind, name, value, _options, _signature, _returns = event
+    is_fixture = str(name).startswith("exo_imap_oauth.pytest_plugin.")
+    return ("", None) if is_fixture or getattr(value, "_is_protocol", False) else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    import_module("exo_imap_oauth.errors")
+    app.connect("autodoc-process-signature", leave_out_arguments_that_nobody_gives)
     app.connect("source-read", take_in)
     app.connect("env-updated", add_top_level_names)

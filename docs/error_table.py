@@ -68,7 +68,9 @@ def _picture() -> str:
     """The tree as a Mermaid block."""
     kinds = [kind for kind, _ in _tree()]
     edges = [(kind.__base__, kind) for kind in kinds]
-    described = ", ".join(f"{kind.__name__} below {base.__name__}" for base, kind in edges[1:] if base)
+    described = ", ".join(
+        f"{kind.__name__} below {base.__name__}" for base, kind in edges[1:] if base
+    )
     lines = [
         "flowchart LR",
         "accTitle: The error tree",

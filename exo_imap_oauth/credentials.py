@@ -348,7 +348,7 @@ class ClientAssertion:
 
     @property
     def may_change(self) -> bool:
-        """Whether a refused one may be followed by a better one at once: not more than others.
+        """Whether a refused one may be followed by a better one at once; it may not.
 
         An issuer that signs a new assertion for each call would have Entra asked in vain as
         often as somebody wants a token.

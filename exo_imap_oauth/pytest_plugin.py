@@ -2,7 +2,8 @@ r"""Fixtures that stand in for a Microsoft 365 tenant; they need the extra ``tes
 
 Any test run loads this file, so it imports nothing but pytest.
 
-Example:
+For example::
+
     def test_my_listener(exchange_online, tmp_path):
         conf = exchange_online.write_config(tmp_path)
         exchange_online.deliver(exchange_online.mailbox, b"Subject: hello\r\n\r\n")

@@ -46,12 +46,13 @@ class LoopbackExchange(EntraAdministration):
                                                           7000216
     :meth:`add_certificate` (wrong, expired, none)        token endpoint: AADSTS700027, 700024,
                                                           700023, 50027
-    :meth:`add_federated_credential` (wrong issuer,       token endpoint: AADSTS700211, 700213,
-    subject, audience, key)                               7002138, 700212, 50013
+    :meth:`add_federated_credential`                      token endpoint: AADSTS700211, 700213,
+                                                          7002138, 700212, 50013, for a wrong
+                                                          issuer, subject, audience or key
     :meth:`add_permission`, :meth:`grant_admin_consent`   a token without ``roles``, then
                                                           ``NO AUTHENTICATE failed.``
-    :meth:`new_service_principal` (also with the App      ``NO AUTHENTICATE failed.``
-    registration's object ID)
+    :meth:`new_service_principal`                         ``NO AUTHENTICATE failed.``, also with
+                                                          the App registration's object ID
     :meth:`add_mailbox` (unknown user, other tenant)      ``NO AUTHENTICATE failed.``
     :meth:`add_mailbox_permission`, IMAP disabled         authenticated; the mailbox commands get
                                                           ``BAD User is authenticated but not

@@ -77,9 +77,10 @@ class ReadyExchange(LoopbackExchange):
 
     @property
     def inbox(self) -> InboxConfig:
-        """The mailbox, as a program that reads it is configured: ``inbox.open()`` opens it.
+        """The mailbox, as a program that reads it is configured.
 
-        With the certificate in place of the client secret, if there is one.
+        ``inbox.open()`` opens it, with the certificate in place of the client secret if there is
+        one.
         """
         # Loaded on use: a test of another program may need neither.
         from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - on use
