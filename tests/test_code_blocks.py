@@ -73,11 +73,10 @@ def problem(block: Block, before: Block | None) -> str:
     if block.language.startswith(CODE_DIRECTIVES):
         return "write it as ```python, which GitHub shows too"
     is_output = block.language in OUTPUT and before is not None and before.language in PYTHON
+    is_read = block.language in {*PYTHON, *PARSERS, *DRAWN} or block.language.startswith("{")
     if block.language in PYTHON and re.search(r"^(?:async )?def test_", block.text, re.MULTILINE):
         why = "it defines a test, and nobody calls it"
-    elif (
-        block.language in {*PYTHON, *PARSERS, *DRAWN} or block.language.startswith("{") or is_output
-    ):
+    elif is_read or is_output:
         return ""
     elif block.language in OUTPUT:
         why = "it is not the output of a Python block right before it"
