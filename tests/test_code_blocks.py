@@ -21,6 +21,7 @@ import subprocess
 import tomllib
 import traceback
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,8 +33,7 @@ from tree_sitter import Language, Parser
 from exo_imap_oauth import load_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Generator, Iterator
 
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -147,7 +147,7 @@ def with_output(page: Path) -> Iterator[tuple[Block, str | None]]:
 
 
 @contextmanager
-def ends_in_time() -> Iterator[None]:
+def ends_in_time() -> Generator[None]:
     def stop(*_: object) -> None:
         message = f"it still runs after {LONGEST} s"
         raise TimeoutError(message)
@@ -211,9 +211,8 @@ def parse_properties(text: str) -> None:
     """Load it on top of the how-to's own block; its placeholders are the only mistakes in it."""
     for name, value in PLACEHOLDERS.items():
         text = text.replace(f"<{name}>", value)
-    path = "cmsbs.properties"
-    with open(path, "w", encoding="latin-1") as file:  # noqa: PTH123 - in the test's folder
-        file.write(HOW_TO + text)
+    path = Path("cmsbs.properties")
+    path.write_text(HOW_TO + text, encoding="latin-1")
     assert load_config(path).warnings == ()
 
 
