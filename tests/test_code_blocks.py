@@ -199,7 +199,8 @@ def test_the_python_blocks_run_one_after_the_other(
 
 
 def parse_powershell(text: str) -> None:
-    assert not POWERSHELL.parse(text.encode()).root_node.has_error
+    tree = POWERSHELL.parse(text.encode())
+    assert not tree.root_node.has_error, f"PowerShell cannot read it: {tree.root_node}"
 
 
 def parse_ini(text: str) -> None:

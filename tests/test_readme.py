@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -43,13 +44,16 @@ def run_alone(block: Block) -> tuple[int, str]:
         text=True,
     ) as program:
         assert program.stdout is not None
-        begun = ""
+        patience = threading.Timer(LIMIT, program.kill)
+        patience.start()
+        lines: list[str] = []
         if "listen(" in block.text:  # it goes on until somebody ends it
             shown = output_of(block) or ""
-            begun = "".join(program.stdout.readline() for _ in shown.splitlines())
+            lines += (program.stdout.readline() for _ in shown.splitlines())
             program.send_signal(signal.SIGINT)
-        rest, _ = program.communicate(timeout=LIMIT)
-    return program.returncode, begun + rest
+        lines += program.stdout
+        patience.cancel()
+    return program.returncode, "".join(lines)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"README.md:{block.line}")
