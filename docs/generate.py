@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth._advice_table import TABLE
-from exo_imap_oauth._advice_table.entra import ENTRA
 from exo_imap_oauth._cmsbs.keys import KEYS, documented
 from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
 from exo_imap_oauth.advice import explain
@@ -28,73 +27,292 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 TROUBLESHOOT = DOCS / "how-to" / "troubleshoot.md"
+SET_UP = TROUBLESHOOT.with_name("set-up.md")
 CONFIGURATION = DOCS / "reference" / "configuration.md"
 EXAMPLES = DOCS.parent / "tests" / "data" / "advice-examples.json"  # one for each id
 COMMAND = "python docs/generate.py"
+CHECKED = "<!-- run by tests/test_troubleshoot_page.py -->"
 
 # ---- how-to/troubleshoot.md, from the table of advice ----------------------------------------
 
 INTRODUCTION = """\
-Every piece of advice the library gives, by its id: what the message looks like, what it means, what to do.
-`error.advice.id` is such an id, and so is `advice.id` of a failed check in the report of `check_setup`.
-`exo_imap_oauth.advice.advise(text)` looks up a message of any log; what it does not know for sure gets `None`.
+Run `check_setup` first: it tries every step of the set-up, and names the one that is missing. It prints the commands that fix it, with your own IDs in them. An error of this library says the same, and `error.advice.id` is the name of an entry on this page.
 
-The commands are for [Exchange Online PowerShell](set-up.md#7-exchange-online-register-the-application-and-give-it-the-mailboxes)
-unless they begin with another program. An error shows them with your own values in place of the `<placeholders>`."""
+```python
+from exo_imap_oauth import check_setup, load_config
 
-FREQUENT = (
-    "mailbox-not-connected",
-    "authenticate-refused",
-    "object-id-mismatch",
-    "role-missing",
-    "secret-wrong",
-    "secret-expired",
+print(check_setup(load_config("cmsbs-conf").default))
+```
+
+[Check a set-up](check-up.md) explains the report. If all you have is a line of a log, of this or of another program, look it up here or pass it to `exo_imap_oauth.advice.advise(text)`."""
+
+VALUES = """\
+## How to read an entry
+
+The commands are for [Exchange Online PowerShell](set-up.md#{powershell}), where an Exchange Administrator signs in; its module is installed once with `Install-Module ExchangeOnlineManagement`. Where a command is not for PowerShell, it is for the shell of the server that runs your program. All of them have the values of an example company, Contoso. Put your own in their place:
+
+| value | in the examples | where yours is |
+|---|---|---|
+| tenant ID | `{tenant_id}` | App registrations → the application → Overview → Directory (tenant) ID |
+| client ID | `{client_id}` | the same page → Application (client) ID |
+| Object ID of the enterprise application | `{enterprise_object_id}` | Enterprise apps → the application → Overview → Object ID |
+| Object ID of the App registration | `44444444-4444-4444-8444-444444444444` | nowhere: it is easily taken for the one above |
+| mailbox | `{mailbox}` | its address |"""
+
+CONTOSO = {
+    "tenant_id": "11111111-1111-4111-8111-111111111111",
+    "client_id": "22222222-2222-4222-8222-222222222222",
+    "enterprise_object_id": "33333333-3333-4333-8333-333333333333",
+    "mailbox": "inbox@contoso.com",
+}
+# Values of a single entry.
+_ENDPOINT = f"https://login.microsoftonline.com/{CONTOSO['tenant_id']}/oauth2"
+KNOWN = {
+    "token-uri-wrong": {"token_uri": f"{_ENDPOINT}/token/v2.0"},
+    "token-endpoint-unreachable": {"token_uri": f"{_ENDPOINT}/v2.0/token"},
+    "scope-not-default": {"scope": "https://outlook.office365.com/IMAP.AccessAsUser.All"},
+    "resource-not-found": {"scope": "https://outlook.ofice365.com/.default"},
+    "imap-unreachable": {"host": "outlook.office365.com"},
+    "certificate-untrusted": {"host": "outlook.office365.com"},
+}
+# What check_setup says where no server's message tells.
+SAID_BY_CHECK_SETUP = {
+    "token-uri-wrong": "login.microsoftonline.com gave an answer that is not a token: HTTP 404",
+    "clock-skew": "this machine's clock is 17 min behind",
+}
+# How entries with one and the same message differ.
+TOLD_BY = {
+    "role-missing": "Only the token tells it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
+    "audience-wrong": "Only the token tells it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
+    "object-id-mismatch": "Only the token tells it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
+    "token-endpoint-unreachable": "It comes while the program asks for a token. Check `token-endpoint` fails.",
+    "imap-unreachable": "It comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
+}
+
+# What is seen, what it is in most cases, and the entry.
+SYMPTOMS = (
+    (
+        "`BAD User is authenticated but not connected.`",
+        "The application may sign in, but not open this mailbox: the mailbox permission was forgotten, or IMAP is off",
+        "mailbox-not-connected",
+    ),
+    (
+        "`NO AUTHENTICATE failed.`",
+        "There is no such mailbox, or Exchange does not know the application by its right Object ID",
+        "authenticate-refused",
+    ),
+    (
+        "`NO AUTHENTICATE failed.`, and check `role` fails",
+        "The permission `IMAP.AccessAsApp` or the admin consent is missing",
+        "role-missing",
+    ),
+    (
+        "`AADSTS7000215: Invalid client secret provided.`",
+        "The Secret ID was copied instead of the Value",
+        "secret-wrong",
+    ),
+    (
+        "`AADSTS7000222`; or it worked for months, and today it does not",
+        "The client secret has expired",
+        "secret-expired",
+    ),
+    (
+        "`AADSTS700016: Application with identifier … was not found`",
+        "The client ID is wrong, or belongs to another tenant",
+        "application-not-found",
+    ),
+    ("`AADSTS90002: Tenant … not found`", "The tenant ID is wrong", "tenant-not-found"),
+    (
+        "`AADSTS1002012`, `AADSTS70011`",
+        "The scope does not end in `/.default`",
+        "scope-not-default",
+    ),
+    (
+        "`AADSTS65001`, `AADSTS650057`",
+        "The permission or the admin consent is missing",
+        "permission-missing",
+    ),
+    ("`AADSTS53003`", "A Conditional Access policy blocks this server", "conditional-access"),
+    (
+        "HTTP 404 from the token endpoint",
+        "The address of the token endpoint is wrong",
+        "token-uri-wrong",
+    ),
+    (
+        "`CERTIFICATE_VERIFY_FAILED`",
+        "A proxy inspects TLS, or the host name is wrong",
+        "certificate-untrusted",
+    ),
+    (
+        "`Connection refused`, `timed out`, `Name or service not known`, for the token",
+        "Port 443 is closed, or the proxy is not named",
+        "token-endpoint-unreachable",
+    ),
+    ("The same, for the IMAP server", "Port 993 is closed", "imap-unreachable"),
+    (
+        "It works for about an hour, then `Session invalidated - AccessTokenExpired`",
+        "The token of the connection has expired; connect again",
+        "session-expired",
+    ),
+    (
+        "`Request is throttled. Suggested Backoff Time: …`",
+        "Too many requests; wait as long as it says",
+        "throttled",
+    ),
+    (
+        "`* BYE Connection closed. 14`",
+        "It follows another refusal, which says why",
+        "connection-closed",
+    ),
+    ("`NO LOGIN failed.`", "User name and password are no longer accepted", "basic-auth-disabled"),
+    ("`NO Rechnungen doesn't exist.`", "The folder has another name", "folder-not-found"),
+    (
+        "One mailbox opens, and another does not",
+        "The application has no permission on the other one",
+        "mailbox-not-connected",
+    ),
 )
+
+# The stages, each with what it means and its entries.
+STAGES = (
+    (
+        "Configuration",
+        "A value of the configuration cannot be right. This library finds most of these mistakes before it sends anything: a `ConfigError` names file, line and fix, and [Configuration](../reference/configuration.md#mistakes) lists them all. Here is what Entra says of them.",
+        "token-uri-wrong tenant-not-found tenant-malformed tenant-not-specific wrong-cloud scope-not-default scope-several-resources resource-not-found credential-missing request-malformed user-flow",
+    ),
+    (
+        "Token request",
+        "Entra refuses the token: error `TokenRequestRejected`, check `token`. Exchange has not been asked yet.",
+        "secret-wrong secret-expired application-not-found enterprise-application-missing application-disabled permission-missing conditional-access certificate-not-registered assertion-time assertion-invalid federated-credential-mismatch clock-skew token-loop entra-unavailable",
+    ),
+    (
+        "Connection",
+        "A server cannot be reached, or its certificate is not trusted: error `TokenEndpointUnavailable` and check `token-endpoint`, or error `ConnectionFailed` and check `imap-endpoint`.",
+        "certificate-untrusted token-endpoint-unreachable imap-unreachable",
+    ),
+    (
+        "Login",
+        "Entra has issued a token, and Exchange refuses it: error `AuthenticationRefused`, check `authenticate`. Exchange gives one answer, whatever the reason; the errors and `check_setup` look at the token to tell more.",
+        "authenticate-refused object-id-mismatch role-missing audience-wrong basic-auth-disabled already-authenticated",
+    ),
+    (
+        "Mailbox",
+        "The login succeeded, and the mailbox or its folder does not open: error `MailboxNotConnected` or another `ImapError`, check `mailbox`.",
+        "mailbox-not-connected imap-disabled folder-not-found mailbox-moved server-unavailable",
+    ),
+    (
+        "Later in the session",
+        "The mailbox was open. Most of these pass: connect again, after the pause that the error asks for.",
+        "session-expired throttled connection-closed command-rejected",
+    ),
+)
+
+# The step of the set-up to repeat.
+STEPS = {
+    "application-not-found": 2, "tenant-not-found": 2, "tenant-malformed": 2, "tenant-not-specific": 2,
+    "permission-missing": 3, "audience-wrong": 8, "role-missing": 4, "enterprise-application-missing": 4,
+    "secret-wrong": 5, "secret-expired": 5, "credential-missing": 5, "object-id-mismatch": 6,
+    "authenticate-refused": 7, "mailbox-not-connected": 7, "imap-disabled": 7,
+    "token-uri-wrong": 8, "scope-not-default": 8, "scope-several-resources": 8, "resource-not-found": 8,
+    "token-endpoint-unreachable": 8, "imap-unreachable": 8,
+}  # fmt: skip
+
+# Pages of ours that say more.
+_CERTIFICATES = "[certificates and federated identities](certificate.md)"
+_RELIABILITY = "[reliability](../explanation/reliability.md)"
+GUIDES = {
+    "certificate-not-registered": _CERTIFICATES,
+    "assertion-time": _CERTIFICATES,
+    "assertion-invalid": _CERTIFICATES,
+    "federated-credential-mismatch": _CERTIFICATES,
+    "token-loop": "[what a program shares](../explanation/processes.md)",
+    "throttled": _RELIABILITY,
+    "session-expired": _RELIABILITY,
+    "entra-unavailable": _RELIABILITY,
+    "server-unavailable": _RELIABILITY,
+}
+
+# What the pages are called that the advice links to, by the end of their addresses.
+TITLES = {
+    "authentication-national-cloud": "Microsoft: national clouds",
+    "certificate-credentials": "Microsoft: certificate credentials",
+    "configurable-token-lifetimes": "Microsoft: token lifetimes",
+    "deprecation-of-basic-authentication-exchange-online": "Microsoft: the end of basic authentication",
+    "get-mailboxfolderstatistics": "Microsoft: Get-MailboxFolderStatistics",
+    "how-to-add-credentials": "Microsoft: credentials of an application",
+    "how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth": "Microsoft: OAuth for IMAP",
+    "how-to-find-tenant": "Microsoft: how to find the tenant ID",
+    "reference-error-codes": "Microsoft: error codes of Entra",
+    "rfc3501#section-7.1.3": "RFC 3501: the reply BAD",
+    "set-casmailbox": "Microsoft: Set-CASMailbox",
+    "ssl.html#verifying-certificates": "Python: verifying certificates",
+    "status.cloud.microsoft": "Microsoft: service status",
+    "urls-and-ip-address-ranges": "Microsoft: URLs and address ranges",
+    "v2-oauth2-client-creds-grant-flow": "Microsoft: the client credentials grant",
+    "workload-identity": "Microsoft: Conditional Access for applications",
+    "workload-identity-federation": "Microsoft: workload identity federation",
+}
 
 
 def troubleshooting_page() -> str:
     """The whole page."""
     examples = {example["id"]: example for example in json.loads(EXAMPLES.read_text("utf-8"))}
+    rows = {row.id: row for row in TABLE}
+    steps = _steps()
     parts = [
-        f"<!-- Made from exo_imap_oauth/_advice_table.py by: {COMMAND} -->",
+        f"<!-- Made from exo_imap_oauth/_advice_table by: {COMMAND} -->",
         "# Troubleshoot",
         INTRODUCTION,
-        *_index(),
+        "## What you see, and what it is",
+        _table(
+            "| what you see | what it is, most often | entry |",
+            [(seen, it_is, f"[{id_}](#{id_})") for seen, it_is, id_ in SYMPTOMS],
+        ),
+        VALUES.format(powershell=steps[7], **CONTOSO),
     ]
-    for row in TABLE:
-        parts += _section(row, examples[row.id])
+    for title, meaning, ids in STAGES:
+        parts += (f"## {title}", meaning)
+        for advice_id in ids.split():
+            parts += _entry(rows[advice_id], examples[advice_id], steps)
     return "\n\n".join(parts) + "\n"
 
 
-def _index() -> Iterator[str]:
-    """Links to the sections: first to those that most people need."""
-    token = [row.id for row in ENTRA]
-    mailbox = [row.id for row in TABLE if row not in ENTRA]
-    groups = {"Most often": FREQUENT, "The token": token, "Mailbox and connections": mailbox}
-    for title, ids in groups.items():
-        yield f"**{title}:** " + " · ".join(f"[{id_}](#{id_})" for id_ in ids)
+def _steps() -> dict[int, str]:
+    """The anchor of each step of the page on the set-up."""
+    headings = re.findall(r"^## ((\d)\. .+)$", SET_UP.read_text("utf-8"), re.MULTILINE)
+    return {
+        int(number): re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
+        for title, number in headings
+    }
 
 
-def _section(row: Row, example: dict[str, Any]) -> Iterator[str]:
-    advice = explain(row.id)
-    yield f"## {row.id}"
-    if example["message"]:
-        yield "Message, for example:"
-        yield f"```text\n{textwrap.fill(example['message'], 96)}\n```"
+def _entry(row: Row, example: dict[str, Any], steps: dict[int, str]) -> Iterator[str]:
+    advice = explain(row.id, **CONTOSO | example["known"] | KNOWN.get(row.id, {}))
+    yield f"### {row.id}"
+    seen = example["message"] or SAID_BY_CHECK_SETUP[row.id]
+    yield f"{CHECKED}\n\n```text\n{textwrap.fill(seen, 96)}\n```"
     if row.codes:
         yield "Codes: " + ", ".join(f"AADSTS{code}" for code in row.codes.split())
-    if example["known"]:
-        yield f"Told from others by what is known: `{', '.join(example['known'])}`."
+    if row.id in TOLD_BY:
+        yield TOLD_BY[row.id]
     yield f"**Cause.** {_markdown(advice.cause)}"
     yield f"**Fix.** {_markdown(advice.fix)}"
     if row.retryable:
-        yield "It can pass without a change: the same call may succeed later."
+        yield "It may pass by itself: the same call can succeed later."
     if advice.commands:
-        yield "```powershell\n" + "\n".join(advice.commands) + "\n```"
-    yield f"[More on the subject]({advice.url})"
+        language = "powershell" if re.match(r"[A-Z]\w+-[A-Z]", advice.commands[0]) else "sh"
+        yield f"```{language}\n" + "\n".join(advice.commands) + "\n```"
+    links = [f"[{TITLES[advice.url.rpartition('/')[2]]}]({advice.url})"]
+    if row.id in GUIDES:
+        links.insert(0, GUIDES[row.id])
+    if row.id in STEPS:
+        number = STEPS[row.id]
+        links.insert(0, f"[step {number} of the set-up](set-up.md#{steps[number]})")
+    yield "More: " + ", ".join(links)
 
 
 def _markdown(text: str) -> str:
+    text = text.partition(" Page: ")[0].replace("<tenant_id>", CONTOSO["tenant_id"])
     return text.replace("<", "\\<").replace(" > ", " → ")
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import re
 import shutil
 import stat
 import subprocess
-from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.missing import skip_or_fail
+from support.pages import DOCS, blocks, run
 
 from exo_imap_oauth import ClientCertificate, TokenSource, open_mailbox
 from exo_imap_oauth.errors import TokenRequestRejected
@@ -24,10 +22,8 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.testing import ReadyExchange
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "certificate.md"
-BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-SHELL = [block for language, block in BLOCKS if language == "sh"]
-PYTHON = [block for language, block in BLOCKS if language == "python"]
+PAGE = DOCS / "how-to/certificate.md"
+SHELL, PYTHON = blocks(PAGE, "sh"), blocks(PAGE, "python")
 
 
 @pytest.fixture(name="exchange")
@@ -42,16 +38,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         skip_or_fail("it needs the command openssl")
     monkeypatch.chdir(tmp_path)
     subprocess.run(
-        ["sh", "-euc", SHELL[1]], check=True, capture_output=True, cwd=tmp_path, timeout=120
+        ["sh", "-euc", SHELL[1].text], check=True, capture_output=True, cwd=tmp_path, timeout=120
     )
     return tmp_path
-
-
-def run(block: str, names: dict[str, Any]) -> str:
-    """What a block of the page prints."""
-    with redirect_stdout(io.StringIO()) as out:
-        exec(compile(block, PAGE.name, "exec"), names)
-    return out.getvalue()
 
 
 def at(exchange: ReadyExchange, inbox: Any) -> Any:
@@ -67,7 +56,7 @@ def at(exchange: ReadyExchange, inbox: Any) -> Any:
 
 
 def test_the_page_has_the_blocks_that_are_tested() -> None:
-    assert [language for language, _ in BLOCKS] == ["sh", "sh", *4 * ["python"]]
+    assert (len(SHELL), len(PYTHON)) == (2, 4)
 
 
 def test_the_files_that_openssl_makes_can_be_read_by_their_owner_alone(folder: Path) -> None:
@@ -111,7 +100,7 @@ def test_a_new_certificate_is_used_beside_the_old_one(
 ) -> None:
     exchange.add_certificate(exchange.app, (folder / "bot.cer").read_bytes())
     old = ClientCertificate.from_pem("bot.pem")
-    subprocess.run(["sh", "-euc", SHELL[1]], check=True, capture_output=True, timeout=120)
+    subprocess.run(["sh", "-euc", SHELL[1].text], check=True, capture_output=True, timeout=120)
     new = ClientCertificate.from_pem("bot.pem")
     exchange.add_certificate(exchange.app, (folder / "bot.cer").read_bytes())
     assert old.thumbprint != new.thumbprint

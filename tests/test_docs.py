@@ -8,24 +8,21 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.pages import DOCS, ROOT, without_blocks
 
 import exo_imap_oauth
-from exo_imap_oauth import load_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import EmailMessage
 
-    from exo_imap_oauth import InboxConfig
     from exo_imap_oauth.testing import ReadyExchange
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-EXAMPLE = ROOT / "docs" / "examples" / "read_inbox.py"
+EXAMPLE = DOCS / "examples" / "read_inbox.py"
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(exo_imap_oauth.__path__, "exo_imap_oauth.")
 )
@@ -44,55 +41,25 @@ def _exchange(
     return exchange
 
 
-@pytest.mark.usefixtures("exchange")
-def test_the_readmes_examples_run() -> None:
-    failed, attempted = doctest.testfile(
-        str(ROOT / "README.md"),
-        module_relative=False,
-        globs={},  # each example brings what it needs
-        optionflags=doctest.ELLIPSIS,
-    )
-    assert failed == 0
-    assert attempted > 10
-
-
-@pytest.mark.usefixtures("exchange")
-def test_the_readmes_listener_hands_over_a_message() -> None:
-    blocks = re.findall(r"^```python\n(from .*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (block,) = blocks
-    handed_over: list[str] = []
-
-    def handle(_inbox: InboxConfig, message: EmailMessage) -> None:
-        handed_over.append(message["Subject"])
-        raise SystemExit
-
-    names = {"load_config": load_config, "handle": handle}
-    with pytest.raises(SystemExit):
-        exec(compile(block, "README.md", "exec", dont_inherit=True), names)
-    assert handed_over == ["Sample message 1"]
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_the_docstrings_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
 
 
-def test_the_readme_gives_two_commands_and_ci_runs_them() -> None:
-    commands = re.findall(r"^\$ (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(commands) == 2
-    assert "docs/examples/read_inbox.py" in commands[0]
-    assert "pytest -n auto" in commands[1]
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
-
-
 # ---- links -----------------------------------------------------------------------------------
 
+URLS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"].get(
+    "urls", {}
+)
+REPOSITORY = URLS.get("Source", "https://github.com/exo-imap-oauth/exo-imap-oauth") + "/blob/main/"
+SITE = URLS.get("Documentation", "https://exo-imap-oauth.github.io/exo-imap-oauth/")
+TOCTREE = re.MULTILINE | re.DOTALL
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
-    ROOT / ".github/SECURITY.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(ROOT.glob(".github/[A-Z]*.md")),  # the others are templates
+    *sorted(DOCS.rglob("*.md")),
 ]
 
 
@@ -104,18 +71,32 @@ def anchors(page: Path) -> set[str]:
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
     """The files and anchors that a page links to, in this repository."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if "://" not in link:
-            path, _, anchor = link.partition("#")
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
+        path, _, anchor = link.partition("#")
+        if path.startswith(REPOSITORY):
+            yield ROOT / path.removeprefix(REPOSITORY), anchor
+        elif path.startswith(SITE):
+            yield source(DOCS, path.removeprefix(SITE) or "index.html"), anchor
+        elif "://" not in link:
             yield (page.parent / path).resolve() if path else page, anchor
+    for _, entries in re.findall(r"^(:::|```)\{toctree\}\n(.*?)^\1$", text, TOCTREE):
+        for entry in re.findall(r"^(?:[^:\n]*<)?([\w./-]+)>?$", entries, re.MULTILINE):
+            yield source(page.parent, entry), ""
+
+
+def source(folder: Path, name: str) -> Path:
+    """The file of a page of the site: Markdown, or a notebook."""
+    path = folder / name.removesuffix(".html").removesuffix(".md")
+    notebook = path.with_suffix(".py")
+    return notebook if notebook.exists() else path.with_suffix(".md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for path, anchor in links(page):
-        assert path.exists()
-        assert not anchor or anchor in anchors(path)
+        assert path.exists(), f"no such file: {path}"
+        assert not anchor or anchor in anchors(path), f"no such anchor: {path.name}#{anchor}"
 
 
 def test_every_page_and_example_can_be_reached_from_the_readme() -> None:
@@ -123,12 +104,12 @@ def test_every_page_and_example_can_be_reached_from_the_readme() -> None:
     found = list(reached)
     while found:
         page = found.pop()
-        if page.suffix != ".md":
+        if page.suffix != ".md" or not page.exists():
             continue
         new = {path for path, _ in links(page)} - reached
         reached |= new
         found += new
-    examples = set((ROOT / "docs/examples").glob("*.py"))
+    examples = {*DOCS.glob("examples/*.py"), *DOCS.glob("notebooks/*.py")}
     assert {*PAGES, *examples} - reached == set()
 
 

@@ -6,32 +6,32 @@ import asyncio
 import gc
 import importlib.util
 import os
-import re
 import time
 from collections import Counter
 from email.message import EmailMessage
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.pages import DOCS, blocks, run
 
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_imap_oauth.testing import ReadyExchange
 
-DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLES = DOCS / "examples"
 PAGE = DOCS / "how-to/asyncio.md"
 
 
 def asyncio_page() -> SimpleNamespace:
     """The program on the page about asyncio; `python` runs it from a file."""
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = blocks(PAGE, "python")
     names: dict[str, Any] = {"__name__": "async_listener"}
-    exec(compile(block, PAGE.name, "exec"), names)
+    run(block, names)
     return SimpleNamespace(**names)
 
 

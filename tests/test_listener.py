@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-import re
 import signal
 import subprocess
 import sys
@@ -16,13 +15,13 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import replace
 from email.message import EmailMessage
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import pytest
 from pymap.backend.session import BaseSession as MailboxSession
 from pymap.exceptions import NotAllowedError
 from support.concurrency import until
+from support.pages import DOCS, blocks
 
 from exo_imap_oauth import InboxConfig, TokenSource, load_config
 from exo_imap_oauth._tokens import slot
@@ -32,11 +31,11 @@ from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from exo_imap_oauth import AccessToken
     from exo_imap_oauth.testing import ReadyExchange
 
-DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "how-to/listen.md"
 EXAMPLE = DOCS / "examples/inbox_listener.py"
 LIMIT = 60.0  # s, for what takes some milliseconds on an idle machine
@@ -355,10 +354,10 @@ def test_no_message_is_lost_in_five_hundred_faults(
 
 
 def test_the_page_runs_as_it_stands(exchange: ReadyExchange, tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = blocks(PAGE, "python")
     exchange.write_config(tmp_path)
     with subprocess.Popen(
-        [sys.executable, "-c", block],
+        [sys.executable, "-c", block.text],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.concurrency import until
+from support.pages import DOCS, blocks, run
 from support.token_endpoint import TokenEndpoint, rejected, token
 
 import exo_imap_oauth
@@ -27,12 +28,10 @@ if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
 
 PACKAGE = Path(exo_imap_oauth.__file__).parent
-PAGE = Path(__file__).parents[1] / "docs/how-to/logging.md"
+PAGE = DOCS / "how-to/logging.md"
 TEXT = PAGE.read_text()
-SWITCHED_ON, COUNTER, OPENTELEMETRY = re.findall(
-    r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL
-)
-(EXAMPLE,) = re.findall(r"^```text\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+SWITCHED_ON, COUNTER, OPENTELEMETRY = blocks(PAGE, "python")
+(EXAMPLE,) = blocks(PAGE, "text")
 HEADINGS = {
     "debug": "## DEBUG",
     "info": "## INFO",
@@ -95,7 +94,7 @@ def test_the_lines_of_the_example_are_told(
     with pytest.raises(ExoImapOAuthError), inbox.open(**options) as imap:
         ok(imap.search(None, "ALL"))
     told = {alike(record.getMessage()) for record in caplog.records}
-    assert {alike(line) for line in EXAMPLE.splitlines()} - told == set()
+    assert {alike(line) for line in EXAMPLE.text.splitlines()} - told == set()
     assert {vars(record)["exo_inbox"] for record in caplog.records} == {"default"}
 
 
@@ -105,7 +104,7 @@ def test_the_lines_of_the_example_are_told(
 @pytest.fixture
 def counter() -> Iterator[Any]:
     names: dict[str, Any] = {}
-    exec(compile(COUNTER, PAGE.name, "exec", dont_inherit=True), names)
+    run(COUNTER, names)
     yield names["warnings_by_advice"].counts
     logging.getLogger("exo_imap_oauth").removeHandler(names["warnings_by_advice"])
 
@@ -150,7 +149,7 @@ def test_it_is_switched_on_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> 
     logger = logging.getLogger("exo_imap_oauth")
     before = logger.level
     try:
-        exec(compile(SWITCHED_ON, PAGE.name, "exec", dont_inherit=True), {})
+        run(SWITCHED_ON)
         assert logger.isEnabledFor(logging.INFO)
     finally:
         logger.setLevel(before)
@@ -177,7 +176,7 @@ def test_a_token_request_is_a_child_of_the_callers_span(exchange: ReadyExchange)
             return inbox.open(token=source, ssl_context=exchange.ssl_context)
 
     try:
-        exec(compile(OPENTELEMETRY, PAGE.name, "exec", dont_inherit=True), {"inbox": Inbox()})
+        run(OPENTELEMETRY, {"inbox": Inbox()})
     finally:
         requests.RequestsInstrumentor().uninstrument()
     request, whole = exporter.get_finished_spans()

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
+from support.pages import DOCS, blocks, run
+from support.redis_server import RedisServer
 
 from exo_imap_oauth import AccessToken, TokenSource
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_imap_oauth.testing import ReadyExchange
 
-PAGE = Path(__file__).parents[1] / "docs/how-to/many-workers.md"
+PAGE = DOCS / "how-to/many-workers.md"
 
 
 @pytest.fixture(name="cache")
 def _cache(tmp_path: Path) -> Any:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(blocks[-1], names)
+    run(blocks(PAGE, "python")[-1], names)
     return names["SqliteTokenCache"](tmp_path / "tokens")
+
+
+def test_a_token_goes_to_redis_and_is_taken_from_there(
+    redis_binary: str,
+    trusted_exchange: ReadyExchange,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trusted_exchange.write_config(tmp_path)
+    page = blocks(PAGE, "python")[0]
+    names: list[dict[str, Any]] = [{"key": Fernet.generate_key()}]
+    names.append(dict(names[0]))
+    with RedisServer(redis_binary, tmp_path) as server:
+        address = "rediss://:password@redis.example:6380/0"
+        assert address in page.text
+        for process in names:
+            run(page._replace(text=page.text.replace(address, server.url)), process)
+            assert process["source"].get_token().claims["appid"]
+            assert process["client"].dbsize() == 1
+            process["client"].close()
+    assert len(trusted_exchange.token_requests) == 1
 
 
 def token(text: str, lives_for: float = 60.0) -> AccessToken:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
-import io
 import re
-from contextlib import redirect_stdout
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.pages import DOCS, ROOT, Block, blocks, run
 
+from exo_imap_oauth import load_config, testing
 from exo_imap_oauth.errors import ImapError, Throttled
-from exo_imap_oauth.imap import ok
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_imap_oauth.testing import ReadyExchange
 
-ROOT = Path(__file__).parents[1]
-HOW_TO = ROOT / "docs/how-to"
-PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+HOW_TO = DOCS / "how-to"
+README = ROOT / "README.md"
+PAGES = [README, *DOCS.rglob("*.md")]
 WITH_THESE_OBJECTS = {
     "msal": "msal",
     "azure-identity": "azure.identity",
@@ -42,44 +42,40 @@ def throttle(exchange: ReadyExchange, command: str) -> None:
     exchange.inject(Fault.IMAP_THROTTLED, None, seconds=60, command=command, reply="NO")
 
 
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+def printed_until_throttled(block: Block, **names: Any) -> list[tuple[object, ...]]:
+    printed: list[tuple[object, ...]] = []
 
+    def keep(*values: object) -> None:
+        printed.append(values)
 
-def printed_until_throttled(program: str) -> str:
-    with redirect_stdout(io.StringIO()) as out, pytest.raises(Throttled) as caught:
-        exec(compile(program, "page", "exec", dont_inherit=True), {"__name__": "page"})
+    with pytest.raises(Throttled) as caught:
+        run(block, {"__name__": "page", "print": keep, **names})
     assert caught.value.retry_after == 60
-    return out.getvalue()
+    return printed
 
 
-def test_the_readmes_first_example_at_a_throttled_server(exchange: ReadyExchange) -> None:
-    throttle(exchange, "SEARCH")
-    (block,) = [each for each in python_blocks(ROOT / "README.md") if "imap.search" in each]
-    names: dict[str, Any] = {}
-    with pytest.raises(Throttled):
-        for example in doctest.DocTestParser().get_examples(block):
-            exec(compile(example.source, "README", "single"), names)
-    assert "inbox" in names
-    assert "numbers" not in names
+@pytest.mark.parametrize(
+    "block",
+    [block for block in blocks(README, "python") if "ok(imap." in block.text],
+    ids=lambda block: f"README.md:{block.line}",
+)
+def test_the_readmes_examples_at_a_throttled_server(
+    exchange: ReadyExchange, block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ready() -> nullcontext[ReadyExchange]:
+        return nullcontext(exchange)
 
-
-def test_the_readmes_imaplib_code_at_a_throttled_server(exchange: ReadyExchange) -> None:
-    throttle(exchange, "EXAMINE")
-    (block,) = [each for each in python_blocks(ROOT / "README.md") if "imap.select" in each]
-    names: dict[str, Any] = {"exchange": exchange, "inbox": exchange.inbox, "ok": ok}
-    with pytest.raises(Throttled):
-        for example in doctest.DocTestParser().get_examples(block):
-            exec(compile(example.source, "README", "single"), names)
-    names["imap"].logout()
+    monkeypatch.setattr(testing, "ready_exchange", ready)
+    throttle(exchange, "SEARCH" if "imap.search" in block.text else "EXAMINE")
+    assert printed_until_throttled(block) == []
 
 
 def test_the_set_ups_first_message_at_a_throttled_server(exchange: ReadyExchange) -> None:
-    blocks = python_blocks(HOW_TO / "set-up.md")
-    load = "from exo_imap_oauth import load_config\ninbox = load_config('cmsbs-conf').default\n"
+    block = blocks(HOW_TO / "set-up.md", "python")[-1]
+    inbox = load_config("cmsbs-conf").default
     for command in ("SEARCH", "FETCH"):
         throttle(exchange, command)
-        assert printed_until_throttled(load + blocks[-1]) == ""
+        assert printed_until_throttled(block, inbox=inbox) == []
 
 
 # aioimaplib leaves its transport to the garbage collector, which works inside the test here.
@@ -92,8 +88,8 @@ def test_the_pages_of_clients_that_return_refusals_at_a_throttled_server(
 ) -> None:
     pytest.importorskip(WITH_THESE_OBJECTS.get(page, page))
     throttle(exchange, command)
-    (program,) = python_blocks(HOW_TO / f"use-with/{page}.md")
-    assert printed_until_throttled(program) == ""
+    (program,) = blocks(HOW_TO / f"use-with/{page}.md", "python")
+    assert printed_until_throttled(program) == []
     gc.collect()
 
 
@@ -104,12 +100,13 @@ def test_the_other_clients_raise_an_error_of_their_own(
 ) -> None:
     client = pytest.importorskip(page.replace("-", "_"))
     throttle(exchange, command)
-    program, *_ = python_blocks(HOW_TO / f"use-with/{page}.md")
-    with redirect_stdout(io.StringIO()) as out, pytest.raises(Exception) as caught:  # noqa: PT011 - any
-        exec(compile(program, "page", "exec", dont_inherit=True), {"__name__": "page"})
+    program, *_ = blocks(HOW_TO / f"use-with/{page}.md", "python")
+    printed: list[object] = []
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - any
+        run(program, {"__name__": "page", "print": printed.append})
     assert type(caught.value).__module__.startswith((client.__name__, "imaplib"))
     assert "Request is throttled" in str(caught.value)
-    assert out.getvalue() == ""
+    assert printed == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -117,9 +114,9 @@ def test_the_other_clients_raise_an_error_of_their_own(
 def test_aioimaplibs_page_at_a_server_that_refuses_the_login(exchange: ReadyExchange) -> None:
     pytest.importorskip("aioimaplib")
     exchange.inject(Fault.IMAP_AUTHENTICATE_FAILED, None)
-    (program,) = python_blocks(HOW_TO / "use-with/aioimaplib.md")
+    (program,) = blocks(HOW_TO / "use-with/aioimaplib.md", "python")
     with pytest.raises(ImapError, match="AUTHENTICATE failed"):
-        exec(compile(program, "page", "exec", dont_inherit=True), {"__name__": "page"})
+        run(program)
     gc.collect()
 
 
@@ -134,7 +131,7 @@ NOT_IMAPLIBS = {"imapclient.md"}  # its client raises
     "path",
     [
         *PAGES,
-        *(ROOT / "docs/examples").glob("*.py"),
+        *(DOCS / "examples").glob("*.py"),
         *(ROOT / "exo_imap_oauth").rglob("*.py"),
     ],
     ids=lambda path: str(path.relative_to(ROOT)),
@@ -143,10 +140,10 @@ def test_no_snippet_takes_a_refusal_for_data(path: Path) -> None:
     if path.name in NOT_IMAPLIBS:
         return
     if path.suffix == ".md":
-        lines = "".join(python_blocks(path)).splitlines()
+        lines = "".join(block.text for block in blocks(path, "python")).splitlines()
     else:
         lines = path.read_text().splitlines()
     if ROOT / "exo_imap_oauth" in path.parents:  # its docstrings
         lines = [line for line in lines if line.lstrip().startswith((">>>", "..."))]
     commands = [line for line in lines if COMMANDS.search(line)]
-    assert not [line for line in commands if "ok(" not in line]
+    assert not [line for line in commands if "ok(" not in line and '== ("OK", ' not in line]

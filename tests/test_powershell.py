@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,7 @@ import tree_sitter_powershell
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.examples import EXAMPLES
+from support.pages import DOCS, blocks, run
 from tree_sitter import Language, Parser
 
 from exo_imap_oauth.powershell import exchange_setup_script, is_guid, quote
@@ -27,6 +27,7 @@ MAILBOXES = ["inbox@contoso.example", "o'brien@contoso.example"]
 SINGLE_QUOTES = "'\u2018\u2019\u201a\u201b"  # PowerShell takes each of them for '
 DOUBLE_QUOTES = '"\u201c\u201d\u201e'  # and each of these for "
 HOSTILE = f"{SINGLE_QUOTES}{DOUBLE_QUOTES}`$(){{}}[]<>;|&#@%!,.=+-*/\\?:^~ \n\r\t\0\x1b\u2028ab0é"
+SET_UP = DOCS / "how-to/set-up.md"
 PARSER = Parser(Language(tree_sitter_powershell.language()))
 
 
@@ -280,18 +281,12 @@ def test_an_id_has_its_form_whatever_its_case() -> None:
     assert not is_guid(f"{OBJECT}\n")
 
 
-def test_the_set_up_page_shows_a_call_that_works(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "how-to" / "set-up.md").read_text("utf-8")
-    (call,) = re.findall(r"```python\n([^`]*exchange_setup_script\([^`]*)```", page)
-    exec(compile(call, "set-up.md", "exec"), {})
-    assert nodes(capsys.readouterr().out, "command_name") == nodes(script(), "command_name")
+def test_the_set_up_page_shows_a_call_that_works() -> None:
+    call, *_ = blocks(SET_UP, "python")
+    assert nodes(run(call), "command_name") == nodes(script(), "command_name")
 
 
 def test_the_commands_of_the_set_up_page_parse() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "how-to" / "set-up.md").read_text("utf-8")
-    by_hand, later = (
-        nodes(block, "command_name")
-        for block in re.findall(r"```powershell\n(.*?)```", page, re.DOTALL)
-    )
+    by_hand, later = (nodes(block.text, "command_name") for block in blocks(SET_UP, "powershell"))
     assert set(by_hand) <= set(nodes(script(), "command_name"))
     assert "Get-CASMailbox" in later

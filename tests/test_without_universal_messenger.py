@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.pages import DOCS, Block, blocks, run
 
 from exo_imap_oauth import Cloud, InboxConfig
 
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.testing import ReadyExchange
 
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "how-to" / "without-universal-messenger.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-FIRST, TRIAL, MISTAKES, _, PYDANTIC, DJANGO_SETTINGS, DJANGO = (
-    block for language, block in BLOCKS if language == "python"
-)
+PAGE = DOCS / "how-to/without-universal-messenger.md"
+FIRST, TRIAL, MISTAKES, FROM_ENV, PYDANTIC, DJANGO_SETTINGS, DJANGO = blocks(PAGE, "python")
+(MISTAKES_FOUND,) = blocks(PAGE, "text")
+(COMPOSE,) = blocks(PAGE, "yaml")
 SECRET_VARIABLE = "EXCHANGE_CLIENT_SECRET"
 # Everything is as for a tenant of Microsoft's, but the addresses of the servers.
 ELSEWHERE = """
@@ -39,7 +38,7 @@ InboxConfig.for_tenant = at_loopback
 """
 
 
-def with_values(block: str, exchange: ReadyExchange) -> str:
+def with_values(block: Block, exchange: ReadyExchange) -> Block:
     """The block with the values of a tenant in place of the examples."""
     values = {
         "contoso.onmicrosoft.com": exchange.app.tenant_id,
@@ -48,7 +47,7 @@ def with_values(block: str, exchange: ReadyExchange) -> str:
         "the-Value-of-the-client-secret": exchange.secret.value,
     }
     for example, value in values.items():
-        block = block.replace(example, value)
+        block = block._replace(text=block.text.replace(example, value))
     return block
 
 
@@ -64,41 +63,44 @@ def _exchange(
 
 
 def test_the_first_message_is_ten_lines_away(exchange: ReadyExchange) -> None:
-    lines = [line for line in FIRST.splitlines() if line.strip()]
+    lines = [line for line in FIRST.text.splitlines() if line.strip()]
     assert len(lines) <= 10
-    program = ELSEWHERE + with_values(FIRST, exchange)
+    program = ELSEWHERE + with_values(FIRST, exchange).text
     arguments = [Cloud.WORLDWIDE.authority, exchange.host, str(exchange.port)]
-    run = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert run.stderr == ""
-    assert "Subject: Sample message 1" in run.stdout
+    assert ran.stderr == ""
+    assert "Subject: Sample message 1" in ran.stdout
     assert not list(Path.cwd().iterdir())
 
 
-def test_an_exchange_to_try_it_with_is_two_lines_away(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(TRIAL, "page", "exec", dont_inherit=True), {})
-    assert "Subject: Sample message 1" in capsys.readouterr().out
+def test_an_exchange_to_try_it_with_is_two_lines_away() -> None:
+    assert "Subject: Sample message 1" in run(TRIAL)
 
 
-def test_the_mistakes_are_those_that_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(MISTAKES, "page", "exec", dont_inherit=True), {"InboxConfig": InboxConfig})
-    assert capsys.readouterr().out == next(block for kind, block in BLOCKS if kind == "text")
+def test_the_mistakes_are_those_that_are_shown() -> None:
+    assert run(MISTAKES, {"InboxConfig": InboxConfig}) == MISTAKES_FOUND.text
 
 
-def test_the_variables_of_the_container_make_an_inbox(tmp_path: Path) -> None:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    environ = dict(re.findall(r"^ +(EXO_IMAP_\w+): (.+)$", block, re.MULTILINE))
+def test_the_variables_of_the_container_make_an_inbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = dict(re.findall(r"^ +(EXO_IMAP_\w+): (.+)$", COMPOSE.text, re.MULTILINE))
     secret = tmp_path / "client_secret"
     secret.write_text("the-Value-of-the-client-secret\n")
     assert environ["EXO_IMAP_CLIENT_SECRET_FILE"] == "/run/secrets/client_secret"
     environ["EXO_IMAP_CLIENT_SECRET_FILE"] = str(secret)
     names: dict[str, Any] = {}
-    exec(compile(FIRST.partition("with ")[0], "page", "exec", dont_inherit=True), names)
-    inbox = InboxConfig.from_env(environ=environ)
+    run(FIRST._replace(text=FIRST.text.partition("with ")[0]), names)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    from_env: dict[str, Any] = {"InboxConfig": InboxConfig}
+    run(FROM_ENV, from_env)
+    inbox = from_env["inbox"]
     assert callable(inbox.client_secret)  # it reads the file again
     assert inbox.warnings == ()
     assert replace(inbox, client_secret=inbox.client_secret()) == names["inbox"]
@@ -113,7 +115,7 @@ def test_pydantic_settings_make_an_inbox(
     monkeypatch.setenv("MAIL_CLIENT_ID", exchange.app.client_id)
     monkeypatch.setenv("MAIL_CLIENT_SECRET", exchange.secret.value)
     names: dict[str, Any] = {"__name__": "page"}
-    exec(compile(PYDANTIC, "page", "exec", dont_inherit=True), names)
+    run(PYDANTIC, names)
     settings = names["MailSettings"]()
     inbox = settings.inbox()
     assert inbox.client_secret == exchange.secret.value
@@ -128,15 +130,12 @@ def test_django_settings_make_an_inbox(
     debug = pytest.importorskip("django.views.debug")
     monkeypatch.setenv(SECRET_VARIABLE, exchange.secret.value)
     values: dict[str, Any] = {}
-    exec(
-        compile(with_values(DJANGO_SETTINGS, exchange), "settings.py", "exec", dont_inherit=True),
-        values,
-    )
+    run(with_values(DJANGO_SETTINGS, exchange), values)
     if not conf.settings.configured:
         conf.settings.configure(SECRET_KEY="x")
     monkeypatch.setattr(conf.settings, "EXCHANGE_INBOX", values["EXCHANGE_INBOX"], raising=False)
     names: dict[str, Any] = {}
-    exec(compile(DJANGO, "page", "exec", dont_inherit=True), names)
+    run(DJANGO, names)
     assert names["inbox"].client_secret == exchange.secret.value
     shown = debug.SafeExceptionReporterFilter().get_safe_settings()
     assert shown["EXCHANGE_INBOX"]["user"] == exchange.mailbox
@@ -148,7 +147,7 @@ def test_django_settings_make_an_inbox(
 
 
 def fields_table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fields_table", ROOT / "docs/fields_table.py")
+    spec = importlib.util.spec_from_file_location("fields_table", DOCS / "fields_table.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -158,4 +157,5 @@ def fields_table() -> ModuleType:
 
 def test_the_table_is_that_of_the_code() -> None:
     command = "out of date; rewrite it with: python docs/fields_table.py"
-    assert fields_table().written(TEXT) == TEXT, command
+    text = PAGE.read_text("utf-8")
+    assert fields_table().written(text) == text, command

@@ -62,28 +62,30 @@ TABLE: Final = (
         id="session-expired", stages=IN_IMAP, retryable=True,
         url="https://learn.microsoft.com/entra/identity-platform/configurable-token-lifetimes",
         wording=r"Session invalidated - AccessTokenExpired",
-        cause="The access token expired while the connection was open; Exchange ends it then.",
-        fix="Connect again with a fresh token; TokenSource.get_token() has one.",
+        cause="The access token expired while the connection was open, and Exchange then ends the"
+        " connection.",
+        fix="Connect again with a fresh token; TokenSource.get_token() returns one.",
     ),
     Row(
         id="throttled", codes="90055", url=CODES_URL, stages=("token", *IN_IMAP), retryable=True,
         wording=r"Request is throttled\. Suggested Backoff Time",
-        cause="The service asks to slow down: too many requests or connections in a short time.",
-        fix="Wait as long as the answer says before trying again, with fewer connections at once.",
+        cause="The service asks the program to slow down: too many requests or connections in a"
+        " short time.",
+        fix="Wait as long as the answer says, then try again with fewer connections at once.",
     ),
     Row(
         id="imap-disabled", stages=IN_IMAP, url=_CAS_URL,
         wording=r'\bError="?UserDisabled\b|\bAuthResult=27\b',
         cause="IMAP is switched off for the mailbox[ {mailbox}]: Exchange accepted the token and"
         " said so with its OK.",
-        fix="Switch IMAP on for the mailbox. What was just set up may need some time to work.",
+        fix="Switch IMAP on for the mailbox. A change may take some time to take effect.",
         commands=(_CONNECT, _ENABLE_IMAP, _IMAP_ENABLED),
     ),
     Row(
         id="mailbox-moved", stages=IN_IMAP, url=IMAP_URL, retryable=True,
         wording=r"Error=\"?Microsoft\.Exchange\.Data\.Storage\.WrongServerException\b",
-        cause="Exchange sent the connection to a server that does not hold the mailbox, as it does"
-        " now and then while a mailbox is moved between servers.",
+        cause="Exchange sent the connection to a server that does not hold the mailbox. This"
+        " happens now and then.",
         fix="Connect again after a pause; nothing in the set-up is wrong.",
     ),
     Row(
@@ -92,8 +94,8 @@ TABLE: Final = (
         "deprecation-of-basic-authentication-exchange-online",
         wording=_REPLY + r"LOGIN failed\.|NO Basic authentication is disabled|"
         r"(?:LogonDenied|LogonFailed)-BasicAuthBlocked", vague=_REPLY + r"LOGIN failed",
-        cause="The program signed in with user name and password, which Exchange Online no longer"
-        " takes, though it still advertises AUTH=PLAIN.",
+        cause="The program signed in with a user name and password, which Exchange Online no"
+        " longer accepts, although it still advertises AUTH=PLAIN.",
         fix="Sign in with AUTHENTICATE XOAUTH2 and an access token: authenticationMethod ="
         " oauth2 in the configuration.",
     ),
@@ -101,22 +103,24 @@ TABLE: Final = (
     Row(
         id="role-missing", page="permissions", url=IMAP_URL,
         cause="The access token lacks the role IMAP.AccessAsApp[ (its roles: {roles})]: the"
-        " permission was not added, or nobody granted admin consent. Entra issues tokens even so.",
+        " permission was not added, or nobody granted admin consent. Entra issues a token all the"
+        " same.",
         fix=f"{REGISTRATION}API permissions: add the application permission IMAP.AccessAsApp of"
-        " Office 365 Exchange Online and press Grant admin consent, then get a new token.",
+        " Office 365 Exchange Online and press Grant admin consent. Then get a new token, for"
+        " example by restarting the program.",
     ),
     Row(
         id="audience-wrong", url=IMAP_URL,
-        cause="The access token was issued for another service than Exchange Online[: {aud}].",
-        fix="Use the scope {exchange_scope} and get a new token; not the one of Graph.",
+        cause="The access token was issued for a service other than Exchange Online[: {aud}].",
+        fix="Use the scope {exchange_scope}, not that of Microsoft Graph, and get a new token.",
     ),
     Row(
         id="object-id-mismatch", page="enterprise", url=IMAP_URL,
         cause="The object ID that was given[, {enterprise_object_id},] is not the oid of the"
-        " token[, {oid}]. Probably it is the Object ID of the App registration, not of the"
+        " token[, {oid}]. It is probably the Object ID of the App registration, not of the"
         " enterprise application, and Exchange was told the wrong one.",
-        fix=f"Take Object ID from {ENTERPRISE_APP}Overview[; it must be {{oid}}]. Remove the wrong"
-        " entry from Exchange first, then register the right one.",
+        fix=f"Take the Object ID from {ENTERPRISE_APP}Overview[; it must be {{oid}}]. Remove the"
+        " wrong entry from Exchange first, then register the right one and give it the mailbox.",
         commands=(
             _CONNECT,
             "Remove-ServicePrincipal -Identity {enterprise_object_id}",
@@ -126,23 +130,25 @@ TABLE: Final = (
     ),
     Row(
         id="clock-skew", url=FLOW_URL,
-        cause="The clock of this machine differs from the server's, so tokens seem to be expired,"
-        " or not yet valid.",
-        fix="Set the clock by a time service (NTP).",
+        cause="The clock of this machine differs from the server's, so tokens seem to have expired"
+        " or not to be valid yet.",
+        fix="Let a time service (NTP) set the clock. The commands show its state: the first on"
+        " Windows, the second on Linux.",
         commands=("w32tm /query /status", "timedatectl status"),
     ),
     Row(
         id="authenticate-refused", page="enterprise", url=IMAP_URL, stages=("authenticate",),
         wording=_REPLY + r"AUTHENTICATE failed\.|AuthFailed:LogonDenied-None-OAuthLog",
         vague=_REPLY + r"AUTHENTICATE failed",
-        cause="Exchange refused the token, with its one answer for every reason. Where the token"
-        " itself is good, there is no such mailbox[ as {mailbox}], or Exchange does not know the"
-        " application by its right object ID: most often it was told that of the App registration.",
+        cause="Exchange refused the token, and it gives this one answer whatever the reason. If"
+        " the token itself is good, there is no such mailbox[ as {mailbox}], or Exchange does not"
+        " know the application by its right object ID: most often it was given that of the App"
+        " registration.",
         fix="Check the address of the mailbox first[, {mailbox}]. Then compare the ObjectId that"
-        f" Get-ServicePrincipal shows with the Object ID from {ENTERPRISE_APP}Overview[; it must be"
-        " {oid}, the oid of the token]. If it differs, remove that entry with"
-        " Remove-ServicePrincipal; if it differs or there is none, register the right one and give"
-        " it the mailbox. What was just set up may need some time to work.",
+        f" Get-ServicePrincipal shows with the Object ID from {ENTERPRISE_APP}Overview[; it must"
+        " be {oid}, the oid of the token]. If it differs, remove that entry with"
+        " Remove-ServicePrincipal. If it differs or there is none, register the right one and give"
+        " it the mailbox. A change may take some time to take effect.",
         commands=(
             _CONNECT,
             "Get-Mailbox -Identity {mailbox}",
@@ -155,8 +161,9 @@ TABLE: Final = (
     Row(
         id="already-authenticated", url=IMAP_URL, stages=IN_IMAP,
         wording=r"Command received in Invalid state\.",
-        cause="The connection was signed in already: Exchange takes AUTHENTICATE or LOGIN once.",
-        fix="Sign in once for each connection; open a new connection to sign in again.",
+        cause="The connection was signed in already: Exchange accepts AUTHENTICATE or LOGIN only"
+        " once.",
+        fix="Sign in once on each connection; to sign in again, open a new connection.",
     ),
     Row(
         id="mailbox-not-connected", url=IMAP_URL, stages=IN_IMAP,
@@ -164,8 +171,8 @@ TABLE: Final = (
         cause="The token is good, but the mailbox does not open: FullAccess was not granted to"
         " the service principal, IMAP is off for the mailbox, or its name is wrong.",
         fix="Check the address of the mailbox first[, {mailbox}]. Then grant FullAccess on it and"
-        " switch IMAP on for it. What was just set up may need some time. Rarer: too many"
-        " connections at once, or an outage.",
+        " switch IMAP on for it. A change may take some time to take effect. Less often the cause"
+        " is too many connections at once, or an outage.",
         commands=(
             _CONNECT,
             _GRANT,
@@ -177,11 +184,11 @@ TABLE: Final = (
     Row(
         id="folder-not-found", stages=("post_auth", "runtime"), url=_FOLDER_URL,
         vague=r"\bNO (?!Mailbox |Folder )[^\n]{1,200} doesn't exist\.(?=\W|$)",
-        cause="The mailbox[ {mailbox}] has no folder of this name. Names of folders are in the"
-        " language of the mailbox, such as Posteingang/Rechnungen, and only INBOX is the same in"
-        " all.",
-        fix="Write the folder as imap.list() names it, with its parents and their separator: the"
-        " setting folder, folder.inbox in a cmsbs-conf. INBOX is always there.",
+        cause="The mailbox[ {mailbox}] has no folder of this name. Folders are named in the"
+        " language of the mailbox, such as Gesendete Elemente for Sent Items; only INBOX is the"
+        " same in all.",
+        fix="Write the folder as imap.list() shows it, with its parents and their separator: the"
+        " setting folder, or folder.inbox in a cmsbs-conf. INBOX always exists.",
         commands=(
             _CONNECT,
             "Get-MailboxFolderStatistics -Identity {mailbox} | Format-Table FolderPath",
@@ -191,10 +198,10 @@ TABLE: Final = (
     Row(
         id="server-unavailable", stages=IN_IMAP, url=HEALTH_URL, retryable=True,
         wording=r"Server Unavailable\. \d{1,3}(?!\d| *[A-Za-z])",
-        cause="Exchange could not serve the mailbox for the moment; nothing in the configuration is"
-        " wrong.",
-        fix="Connect again later with growing pauses. If it stays so, see whether the mailbox opens"
-        " in Outlook on the web.",
+        cause="Exchange could not serve the mailbox at that moment; nothing in the configuration"
+        " is wrong.",
+        fix="Connect again later, with growing pauses. If this continues, see whether the mailbox"
+        " opens in Outlook on the web.",
     ),
     Row(
         id="command-rejected", stages=IN_IMAP, url=_BAD_URL,
@@ -203,16 +210,17 @@ TABLE: Final = (
         wording=r"\bBAD Command (?:Argument Error\. (?!11\b)|Error\. )\d{1,3}(?!\d| *[A-Za-z])",
         cause="Exchange did not understand the command or one of its arguments; the token and the"
         " set-up are good.",
-        fix="Look at the command that was sent: quote names and addresses that hold blanks, give"
-        " existing numbers, and use only what CAPABILITY offers. The same command fails again.",
+        fix="Look at the command that was sent: put names and addresses that contain spaces in"
+        " quotes, use numbers that exist, and use only what CAPABILITY offers. Unchanged, the"
+        " command fails again.",
     ),
     Row(
         id="connection-closed", stages=IN_IMAP, url=IMAP_URL, retryable=True,
         wording=r"\bConnection closed\. \d{1,3}(?!\d| *[A-Za-z])",
         vague=r"socket error: EOF|=> EOF|EOF occurred in violation of protocol",
-        cause="Exchange closed the connection, mostly after refusing or slowing down the command"
-        " before.",
-        fix="Read the server's last reply before this one: it holds the true reason. Then connect"
+        cause="Exchange closed the connection, mostly after it had refused or throttled the"
+        " command before.",
+        fix="Read the server's last reply before this one: it holds the real reason. Then connect"
         " again.",
     ),
     Row(

@@ -28,10 +28,10 @@ ENTRA: Final = (
         id="secret-wrong", codes="7000215", page="secrets", url=_SECRET_URL,
         wording=r"Invalid client secret (?:is )?provided|"
         r"client_secret does not match the expected value for this client",
-        cause="The client secret is not one of this application: often the Secret ID was copied"
+        cause="The client secret is not one of this application's: often the Secret ID was copied"
         " instead of the Value, or the secret was deleted or belongs to another application.",
         fix=f"Create a new client secret ({REGISTRATION}Certificates & secrets > New client"
-        " secret), copy the column Value at once, it is shown only then, and put it into the"
+        " secret). Copy its Value at once, since it is shown only then, and put it into the"
         " configuration.",
     ),
     Row(
@@ -39,7 +39,8 @@ ENTRA: Final = (
         wording=r"provided client secret keys(?: for app '[^'\n]{1,100}')? are expired",
         cause="The client secret is past the end date that was chosen when it was created.",
         fix=f"Create a new client secret ({REGISTRATION}Certificates & secrets > New client"
-        " secret), put its Value into the configuration, note its end date in a calendar.",
+        " secret), copy its Value at once, put it into the configuration, and put its end date"
+        " into a calendar.",
     ),
     Row(
         id="credential-missing", codes="7000216 7000218", url=FLOW_URL,
@@ -48,23 +49,24 @@ ENTRA: Final = (
         cause="The token request carried neither a client secret nor a signed assertion: the"
         " secret is empty in the configuration or was not read.",
         fix="Put the Value of the client secret into the configuration, or the path of the file"
-        " that holds it, and make sure the program may read it.",
+        " that holds it, and make sure that the program may read that file.",
     ),
     Row(
         id="certificate-not-registered", codes="700027", page="secrets", url=_KEY_URL,
         wording=r"used to sign the client assertion is not registered on application",
-        cause="Entra does not accept the certificate that signed the request for this"
-        " application: it was never uploaded, was removed, has expired, or belongs to another.",
-        fix=f"Upload the public certificate ({REGISTRATION}Certificates & secrets >"
-        " Certificates) and compare its thumbprint with that of the file in use[,"
+        cause="Entra does not accept the certificate that signed the request for this application:"
+        " it was never uploaded, was removed, has expired, or belongs to another application.",
+        fix=f"Upload the public certificate ({REGISTRATION}Certificates & secrets > Certificates >"
+        " Upload certificate) and compare its thumbprint with that of the file in use[,"
         " {thumbprint}].",
     ),
     Row(
         id="assertion-time", codes="700024", url=_KEY_URL,
         wording=r"Client assertion is not within its valid time range",
-        cause="The signed assertion was too old, or not yet valid, when Entra read it: it was"
-        " kept for too long, or the clock of this machine is wrong.",
-        fix="Build a fresh assertion for each token request and set the clock by time service.",
+        cause="The signed assertion was too old, or not yet valid, when Entra read it: it was kept"
+        " for too long, or the clock of this machine is wrong.",
+        fix="Build a fresh assertion for each token request, and let a time service (NTP) set the"
+        " clock. The commands show its state: the first on Windows, the second on Linux.",
         commands=("w32tm /query /status", "timedatectl status"),
     ),
     Row(
@@ -73,33 +75,34 @@ ENTRA: Final = (
         r"Assertion failed signature validation|"
         r"No certificate thumbprint specified in token header",
         cause="Entra cannot accept the signed assertion: it is malformed, lacks the thumbprint of"
-        " its certificate, or was signed with another key than the registered one.",
+        " its certificate, or was signed with a key other than the registered one.",
         fix="Sign with the private key of the certificate that is registered"
-        f" ({REGISTRATION}Certificates & secrets > Certificates); the header needs x5t#S256, and"
-        " aud is the address of the token endpoint. ClientCertificate does all that.",
+        f" ({REGISTRATION}Certificates & secrets > Certificates). The header needs x5t#S256, and"
+        " aud must be the address of the token endpoint. ClientCertificate does all of that.",
     ),
     Row(
         id="federated-credential-mismatch", codes="70021 700211 700213 7002137 7002138",
         page="secrets", url=_FEDERATED_URL,
         wording=r"No matching federated identity record found",
         cause="The application has no federated credential for this assertion: issuer, subject and"
-        " audience must all be the same, capitals and small letters too.",
-        fix=f"Compare iss, sub and aud of the assertion with {REGISTRATION}Certificates & secrets >"
-        " Federated credentials, and correct the one that differs.",
+        " audience must all match exactly, including upper and lower case.",
+        fix="Compare iss, sub and aud of the assertion with those under"
+        f" {REGISTRATION}Certificates & secrets > Federated credentials, and correct the one that"
+        " differs.",
     ),
     # -- application and tenant
     Row(
         id="application-not-found", codes="700016 700011", page="overview", url=CODES_URL,
         wording=r"Application with identifier '[^'\n]{0,200}' was not found in the directory",
         cause="There is no application with this client ID in this tenant: a typing error, an"
-        " object ID or secret ID in place of the client ID, or the ID of another tenant.",
-        fix=f"Copy both from one page, {REGISTRATION}Overview: Application (client) ID and"
-        " Directory (tenant) ID.",
+        " Object ID or Secret ID in place of the client ID, or a client ID from another tenant.",
+        fix=f"Copy both IDs into the configuration from the same page, {REGISTRATION}Overview:"
+        " Application (client) ID and Directory (tenant) ID.",
     ),
     Row(
         id="enterprise-application-missing", codes="7000229", page="permissions", url=FLOW_URL,
         wording=r"client application \S{1,100} is missing service principal in the tenant",
-        cause="The application is registered, but has no enterprise application (service"
+        cause="The application is registered, but it has no enterprise application (service"
         " principal) in the tenant that was asked.",
         fix=f"Grant admin consent in that tenant, which creates it: {REGISTRATION}API"
         " permissions > Grant admin consent.",
@@ -109,23 +112,23 @@ ENTRA: Final = (
         wording=r"UnauthorizedClientApplicationDisabled|"
         r"AADSTS70001: (?:UnauthorizedClient - )?The application is disabled",
         cause="The application is switched off in this tenant.",
-        fix=f"Switch it on again: {ENTERPRISE_APP}Properties > Enabled for users to sign-in >"
-        " Yes. Ask first who switched it off, and why.",
+        fix="First ask who switched it off, and why. Then switch it on again:"
+        f" {ENTERPRISE_APP}Properties > Enabled for users to sign-in > Yes > Save.",
     ),
     Row(
         id="tenant-not-found", codes="90002", page="overview", url=_TENANT_URL,
         wording=r"Tenant '[^'\n]{0,300}' not found\. (?:Check to make sure|This may happen if)",
-        cause="This cloud knows no tenant of this ID or name: a typing error, or the tenant"
-        " belongs to another cloud (US Government, China).",
-        fix=f"Copy Directory (tenant) ID from {REGISTRATION}Overview into the address of the"
-        " token endpoint; for another cloud use that cloud's endpoint.",
+        cause="There is no tenant with this ID or name in this cloud: a typing error, or the"
+        " tenant belongs to another cloud (US Government, China).",
+        fix=f"Copy the Directory (tenant) ID from {REGISTRATION}Overview into the address of the"
+        " token endpoint. If the tenant is in another cloud, use that cloud's endpoint.",
     ),
     Row(
         id="tenant-malformed", codes="900023 900021", page="overview", url=_TENANT_URL,
         wording=r"[Tt]enant identifier '[^'\n]{0,300}' is n(?:either a valid DNS name|ot valid)",
         cause="The tenant in the address of the token endpoint is neither an ID nor a domain:"
-        " often a character is missing, or a placeholder is still in place.",
-        fix=f"Copy Directory (tenant) ID from {REGISTRATION}Overview into the address of the"
+        " often a character is missing, or a placeholder was left in.",
+        fix=f"Copy the Directory (tenant) ID from {REGISTRATION}Overview into the address of the"
         " token endpoint: 32 hexadecimal digits in five groups.",
     ),
     Row(
@@ -133,7 +136,7 @@ ENTRA: Final = (
         page="overview", url=_TENANT_URL,
         wording=r"No tenant-identifying information found|"
         r"(?:isn't|is not) supported over the /common or /consumers endpoints",
-        cause="The token endpoint names no tenant of its own (/common, /consumers,"
+        cause="The token endpoint names no particular tenant (/common, /consumers,"
         " /organizations), which an application without a user cannot use.",
         fix="Put the Directory (tenant) ID in its place:"
         " {authority}/<tenant_id>/oauth2/v2.0/token",
@@ -141,11 +144,11 @@ ENTRA: Final = (
     Row(
         id="wrong-cloud", codes="90038 900382 900432 900439 90051 90043", url=_CLOUD_URL,
         wording=r"belongs to the National Cloud '|USGClientNotSupportedOnPublicEndpoint",
-        cause="The tenant lives in another Microsoft cloud than the token endpoint, or token"
-        " endpoint, IMAP host and scope are not all of one cloud.",
-        fix="Use the tenant's cloud for all: login.microsoftonline.com (worldwide),"
-        " login.microsoftonline.us (US Government), login.partner.microsoftonline.cn (China),"
-        " and its IMAP host and scope.",
+        cause="The tenant is in a different Microsoft cloud from the token endpoint, or the token"
+        " endpoint, the IMAP host and the scope are not all of the same cloud.",
+        fix="Use the tenant's cloud for all three: login.microsoftonline.com (worldwide),"
+        " login.microsoftonline.us (US Government) or login.partner.microsoftonline.cn (China),"
+        " and the IMAP host and the scope of that cloud.",
     ),
     # -- scope, permission, and the request as such
     Row(
@@ -153,24 +156,25 @@ ENTRA: Final = (
         wording=r"scope'?(?: '[^'\n]{0,300}')? is(?: not|n't) valid because it contains more than"
         r" one resource",
         cause="The scope names more than one service, such as Graph and Outlook together.",
-        fix="Ask for one alone: {exchange_scope}",
+        fix="Ask for one of them only: {exchange_scope}",
     ),
     Row(
         id="scope-not-default", codes="1002012 28002 700023", url=FLOW_URL,
         wording=r"AADSTS70011(?!\d)|error_codes\W{1,9}70011\b|"
         r"must have a scope value with /\.default suffixed|"
         r"AADSTS900144: The request body must contain the following parameter: 'scope'",
-        cause="The scope[, {scope},] is not a service's address followed by /.default. Scopes like"
-        " IMAP.AccessAsUser.All are for signed-in users.",
+        cause="The scope[, {scope},] is not the address of a service followed by /.default. Scopes"
+        " such as IMAP.AccessAsUser.All are for signed-in users.",
         fix="Use exactly {exchange_scope}",
     ),
     Row(
         id="resource-not-found", codes="500011 50001 500014 650052", url=FLOW_URL,
         wording=r"resource principal named .{1,300} (?:was not|wasn't) found in the tenant named|"
         r"service principal for resource '[^'\n]{1,300}' is disabled",
-        cause="The tenant has no such service as the scope[, {scope},] names: a typing error, or"
-        " Exchange Online is not, or no longer, part of the subscription.",
-        fix="Use exactly {exchange_scope} and check that the tenant has Exchange Online.",
+        cause="The tenant has no service with the name in the scope[, {scope}]: a typing error, or"
+        " its subscription does not, or no longer does, include Exchange Online.",
+        fix="Use exactly {exchange_scope} and check that the tenant has Exchange Online (Microsoft"
+        " 365 admin center > Billing > Your products).",
     ),
     Row(
         id="permission-missing", codes="650057 650056 65005 65001 90094 501051",
@@ -179,9 +183,9 @@ ENTRA: Final = (
         r"user or administrator has not consented to use the application with ID",
         cause="The application has no permission of Office 365 Exchange Online, or an"
         " administrator has not consented to it.",
-        fix=f"{REGISTRATION}API permissions > Add a permission > APIs my organization uses >"
-        " Office 365 Exchange Online > Application permissions > IMAP.AccessAsApp, then Grant"
-        " admin consent.",
+        fix=f"Add it: {REGISTRATION}API permissions > Add a permission > APIs my organization uses"
+        " > Office 365 Exchange Online > Application permissions > IMAP.AccessAsApp > Add"
+        " permissions. Then press Grant admin consent on the same page.",
     ),
     Row(
         id="conditional-access", codes="53003 530032 53000 53001 53002 50131", page="enterprise",
@@ -189,40 +193,43 @@ ENTRA: Final = (
         wording=r"Access has been blocked by Conditional Access policies",
         cause="A Conditional Access policy of the tenant blocks the application, often because"
         " of the network address it comes from.",
-        fix="Look the attempt up under Entra admin center > Entra ID > Monitoring & health >"
-        " Sign-in logs > Service principal sign-ins; have the policy allow this address.",
+        fix="Look up the attempt under Entra admin center > Entra ID > Monitoring & health >"
+        " Sign-in logs > Service principal sign-ins; the tab Conditional Access of its entry names"
+        " the policy. Have that policy allow this address.",
     ),
     Row(
         id="user-flow", url=FLOW_URL,
         codes="50034 50126 50053 50055 50056 50057 50058 50020 50072 50074 50076 50079 50105 50140"
         " 50144 50173 51004 54005 65004 70008 70043 700082 16000",
         wording=r"Error validating credentials due to invalid username or password",
-        cause="The request signed in a person (user name, password, second factor or refresh"
-        " token), not an application.",
-        fix="Use grant_type=client_credentials with client ID and secret; no password, no user.",
+        cause="The request tried to sign in a person (by user name, password, second factor or"
+        " refresh token), not an application.",
+        fix="Use grant_type=client_credentials with the client ID and the client secret, and no"
+        " user name or password.",
     ),
     Row(
         id="request-malformed", codes="9002313", url=FLOW_URL,
         wording=r"Request is malformed or invalid|AADSTS900144(?!\d)|error_codes\W{1,9}900144\b",
         cause="The token request lacks a field, or one of its fields cannot be read: often a value"
-        " is empty or holds a character too many, or a proxy changed the form.",
-        fix="Compare client ID, secret and scope with the Entra admin center, character by"
-        " character. A request of your own making must be form-encoded and hold client_id,"
-        " client_secret, scope and grant_type=client_credentials.",
+        " is empty or has a stray character in it, or a proxy changed the form.",
+        fix="Compare client ID and scope with the Entra admin center, character by character; the"
+        " secret is not shown again, so create a new one if in doubt. A request of your own code"
+        " must be form-encoded and contain client_id, client_secret, scope and"
+        " grant_type=client_credentials.",
     ),
     Row(
         id="token-uri-wrong", page="overview", url=FLOW_URL,
         cause="The server answers, but there is no token endpoint at this address[: {token_uri}].",
-        fix="Correct the address of the token endpoint, token_uri or oauth2.accessTokenUri:"
-        " {authority}/<tenant_id>/oauth2/v2.0/token with the Directory (tenant) ID from"
-        f" {REGISTRATION}Overview, which also lists it under Endpoints.",
+        fix="Correct the address of the token endpoint (token_uri, or oauth2.accessTokenUri in a"
+        " cmsbs-conf): {authority}/<tenant_id>/oauth2/v2.0/token with the Directory (tenant) ID"
+        f" from {REGISTRATION}Overview. Endpoints on the same page shows the whole address.",
     ),
     Row(
         id="token-loop", codes="50196", url=CODES_URL,
         wording=r"A client loop has been detected",
         cause="The application asked for the same token too often within a short time: a new one"
         " for each connection, or after each failure.",
-        fix="Keep one TokenSource for the life of the program, it reuses its token; wait some"
+        fix="Keep one TokenSource for the life of the program: it reuses its token. Wait some"
         " minutes before the next attempt.",
     ),
     Row(
@@ -230,6 +237,6 @@ ENTRA: Final = (
         url=HEALTH_URL, retryable=True,
         wording=r"Microsoft Online Directory Service \(MSODS\) is(?:n't| not) available",
         cause="Entra itself has a temporary problem; nothing in the configuration is wrong.",
-        fix="Try again later with growing pauses; a token that is still valid goes on working.",
+        fix="Try again later, with growing pauses. A token that is still valid goes on working.",
     ),
 )  # fmt: skip

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import gc
 import imaplib
-import io
 import logging
-import re
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.pages import DOCS, blocks
+from support.pages import run as run_block
 
 if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
 
-PAGES = Path(__file__).parents[2] / "docs/how-to/use-with"
+PAGES = DOCS / "how-to/use-with"
 MODULES = {"azure-identity": "azure.identity", "imap-tools": "imap_tools"}
 FETCHED_BY_THE_LIBRARY = {"imaplib", "imap-tools", "imapclient", "aioimaplib"}
 
@@ -66,23 +65,17 @@ def test_the_page_works_with_a_secret_in_a_file_of_its_own(
 def run(page: str) -> None:
     """Run the blocks of a page, and hold what they print against what it shows."""
     pytest.importorskip(MODULES.get(page, page))
-    blocks = re.findall(
-        r"^```(python|text)\n(.*?)^```$",
-        (PAGES / f"{page}.md").read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
+    found = blocks(PAGES / f"{page}.md", "python", "text")
     names: dict[str, Any] = {"__name__": page}
     printed = ""
-    for language, block in blocks:
-        if language == "text":
-            assert printed == block
-            continue
-        with redirect_stdout(io.StringIO()) as out:
-            exec(compile(block, f"{page}.md", "exec"), names)
-        printed = out.getvalue()
+    for block in found:
+        if block.language == "text":
+            assert printed == block.text
+        else:
+            printed = run_block(block, names)
     names.clear()
     gc.collect()
-    assert [language for language, _ in blocks][-1] == "text"
+    assert found[-1].language == "text"
 
 
 def test_there_is_a_page_for_each_client() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.pages import DOCS, blocks
 
 import exo_imap_oauth
 
@@ -142,11 +143,9 @@ def test_another_project_tests_its_program(run: Run) -> None:
 
 
 def test_the_documentation_shows_a_test_that_passes_and_a_program_that_runs(run: Run) -> None:
-    page = Path(__file__).parents[2] / "docs/explanation/loopback-exchange.md"
-    code = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    example, program = code.findall(page.read_text())
-    run(inside=True, test_example=example).assert_outcomes(passed=1)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    example, program = blocks(DOCS / "explanation/loopback-exchange.md", "python")
+    run(inside=True, test_example=example.text).assert_outcomes(passed=1)
+    done = subprocess.run([sys.executable, "-c", program.text], capture_output=True, check=True)
     assert done.stdout == b"[b'1 2 3']\n"
 
 
