@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +17,8 @@ from support.missing import skip_or_fail
 from support.pages import DOCS, blocks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exo_imap_oauth.testing import ReadyExchange
 
 PAGE = DOCS / "how-to/django.md"
