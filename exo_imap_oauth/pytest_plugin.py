@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def _exo_imap_oauth_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangePool]:
+def _exo_imap_oauth_pool() -> Iterator[ExchangePool]:
     """The servers of this test run, or of this worker of pytest-xdist."""
     try:
         from exo_imap_oauth.testing._pool import ExchangePool  # noqa: PLC0415 - loaded on use
     except ImportError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
-    with ExchangePool(tmp_path_factory.mktemp("exo_imap_oauth")) as pool:
+    with ExchangePool() as pool:
         yield pool
 
 

@@ -117,9 +117,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trusted_exchange(tmp_path: Path) -> Iterator[ReadyExchange]:
+def trusted_exchange() -> Iterator[ReadyExchange]:
     """The same, in the default trust, and tokens are cached for this test alone."""
-    with ExchangePool(tmp_path) as pool, pool.factory() as factory:
+    with ExchangePool() as pool, pool.factory() as factory:
         yield factory(ready=True)
 
 

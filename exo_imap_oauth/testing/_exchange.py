@@ -252,10 +252,10 @@ class LoopbackExchange(EntraAdministration):
         command: str | None = None,
         reply: Refusal | None = None,
     ) -> Injection:
-        """Let something go wrong.
+        """Make something go wrong.
 
-        Faults that could strike at the same moment do so one after the other, in the order of
-        their injection.
+        Faults that could strike at the same moment strike one after the other, in the order in
+        which they were injected.
 
         Args:
             fault: What; its description says which of the following it takes.

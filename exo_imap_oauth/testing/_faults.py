@@ -15,12 +15,12 @@ Refusal = Literal["BAD", "NO"]
 
 
 class Fault(Enum):
-    """What :meth:`LoopbackExchange.inject` lets go wrong.
+    """What :meth:`LoopbackExchange.inject` makes go wrong.
 
-    ``TOKEN_`` faults meet the token endpoint, ``IMAP_`` faults the IMAP server. In brackets
-    stands what ``inject`` takes for a fault besides ``times``, with its default. A fault *at a
-    command* meets the next one of any kind, the ``CAPABILITY`` included that most clients begin
-    with, unless ``command`` names one.
+    ``TOKEN_`` faults strike at the token endpoint, ``IMAP_`` faults at the IMAP server. Every
+    fault takes ``times``; what else ``inject`` takes for it stands in brackets, with its
+    default. A fault *at a command* strikes at the next command of any kind, including the
+    ``CAPABILITY`` that most clients begin with, unless ``command`` names one.
 
     Attributes:
         TOKEN_REFUSE: The connection is turned away (RST) before TLS begins.
@@ -31,7 +31,7 @@ class Fault(Enum):
         TOKEN_THROTTLED: (``seconds``: 30) HTTP 429 with ``Retry-After: seconds``.
         TOKEN_UNAVAILABLE: (``seconds``: none) HTTP 503, AADSTS90033, with
             ``Retry-After: seconds`` if they are given.
-        TOKEN_HTML: HTTP 200 with a web page, as gateways and captive portals have it.
+        TOKEN_HTML: HTTP 200 with a web page, as gateways and captive portals send it.
         TOKEN_TRUNCATED_JSON: HTTP 200 with the first half of the right answer.
         TOKEN_HUGE_BODY: HTTP 200 with a body of 64 MiB.
         TOKEN_REDIRECT: HTTP 302 to another host.
@@ -51,8 +51,8 @@ class Fault(Enum):
         IMAP_WRONG_SERVER: A good token is authenticated with ``WrongServerException`` in the
             ``OK``, and the mailbox does not open in that session; it does in the next.
         IMAP_THROTTLED: (``seconds``: 300, ``command``, ``reply``: BAD) At a command:
-            ``BAD Request is throttled.``, to wait for ``seconds``; with ``reply="NO"`` a ``NO``,
-            which :mod:`imaplib` returns instead of raising it.
+            ``BAD Request is throttled.``, with ``seconds`` as the suggested pause; with
+            ``reply="NO"`` a ``NO``, which :mod:`imaplib` returns instead of raising an error.
         IMAP_SESSION_INVALIDATED: (``command``) At a command:
             ``* BYE Session invalidated - AccessTokenExpired``.
         IMAP_CONNECTION_CLOSED: (``command``) At a command: ``* BYE Connection closed. 14``.
@@ -160,10 +160,10 @@ class Injection:
         return self._hits
 
     def wait_for_hits(self, hits: int = 1, timeout: float = 10.0) -> None:
-        """Wait until it has struck so often.
+        """Wait until it has struck a number of times.
 
         Args:
-            hits: How often, counted from its injection.
+            hits: How many times, counted from its injection.
             timeout: Seconds to wait at most.
 
         Raises:
@@ -174,7 +174,7 @@ class Injection:
                 raise TimeoutError(f"{self!r} after {timeout:g} s")
 
     def remove(self) -> None:
-        """Undo it: it strikes no more, and those whom it made wait are answered now."""
+        """Undo it: it no longer strikes, and clients that it keeps waiting are answered now."""
         with self._changed:
             self._left = 0
         with suppress(RuntimeError):  # the servers have been stopped

@@ -35,11 +35,12 @@ class LoopThread:
         loop: The loop, which runs from :meth:`start` to :meth:`stop`.
     """
 
+    loop: asyncio.AbstractEventLoop
+
     def __init__(self) -> None:
         self._services: list[tuple[socket.socket, Serve, ChooseTls]] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
-        self.loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="LoopbackExchange", daemon=True)
 
@@ -61,6 +62,9 @@ class LoopThread:
 
     def start(self) -> None:
         """Start serving."""
+        # Not before: where pytest-socket forbids sockets, it is listen() that fails, and asyncio
+        # would leak a loop.
+        self.loop = asyncio.new_event_loop()
         self._thread.start()
         self._ready.wait()
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, overload
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, Self, overload
+
+from typing_extensions import override
 
 from exo_imap_oauth.testing._exchange import LoopbackExchange
 from exo_imap_oauth.testing._ready import ReadyExchange
-from exo_imap_oauth.testing._trust import Trust
+from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 from exo_imap_oauth.token_cache import MemoryTokenCache, replaced_default
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
 
 class ExchangePool(ExitStack):
     """Running servers that are handed out one after the other; leaving it stops them.
 
     Starting one costs some ten milliseconds, cleaning one about one.
-
-    Args:
-        folder: Where the CA bundles are written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._folder = folder
         self._idle: list[LoopbackExchange] = []
+
+    @override
+    def __enter__(self) -> Self:
+        self.enter_context(DEFAULT_TRUST.kept())
+        return self
 
     @contextmanager
     def factory(self) -> Generator[ExchangeFactory]:
@@ -35,10 +37,7 @@ class ExchangePool(ExitStack):
 
         Tokens that are cached meanwhile are not seen before or after it.
         """
-        with (
-            replaced_default(MemoryTokenCache()),
-            closing(Trust(self._folder)) as trust,
-        ):
+        with replaced_default(MemoryTokenCache()), ExitStack() as trust:
             factory = ExchangeFactory(self, trust)
             try:
                 yield factory
@@ -66,7 +65,7 @@ class ExchangeFactory:
         made: Those that were given.
     """
 
-    def __init__(self, pool: ExchangePool, trust: Trust) -> None:
+    def __init__(self, pool: ExchangePool, trust: ExitStack) -> None:
         self._pool = pool
         self._trust = trust
         self.made: list[LoopbackExchange] = []
@@ -85,5 +84,5 @@ class ExchangeFactory:
         """
         exchange = self._pool.take(ReadyExchange if ready else LoopbackExchange)
         self.made.append(exchange)
-        self._trust.add(exchange.ca_pem)
+        self._trust.enter_context(DEFAULT_TRUST.trusted(exchange.ca_pem))
         return exchange

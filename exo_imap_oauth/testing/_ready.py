@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from exo_imap_oauth.testing._directory import IMAP_ROLE
 from exo_imap_oauth.testing._exchange import LoopbackExchange
-from exo_imap_oauth.testing._trust import trusted
+from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,7 +55,7 @@ class ReadyExchange(LoopbackExchange):
         with ExitStack() as undo:
             undo.callback(super().__exit__, None, None, None)
             if self._with_trust:
-                undo.enter_context(trusted(self.ca_pem))
+                undo.enter_context(DEFAULT_TRUST.trusted(self.ca_pem))
             self._set_up()
             self._undo = undo.pop_all()
         return self
@@ -130,9 +130,9 @@ def ready_exchange(
             whose ``pem`` holds the private key as well; ``exchange.inbox`` then uses it in place
             of the client secret.
         trust: Whether its CA is trusted by default inside the ``with`` block, by way of
-            ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``; these belong to the whole process, so
-            leave several blocks in the opposite order. If not, pass ``exchange.ssl_context`` to
-            what connects.
+            ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``; these belong to the whole process, and
+            name what they named before once the last such block has ended. If not, pass
+            ``exchange.ssl_context`` to what connects.
         refresh_in: After how many seconds its answers ask for a new token; None: not at all.
 
     Returns:

@@ -6,13 +6,10 @@ import importlib
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.pages import DOCS, blocks
 
 import exo_imap_oauth
 
@@ -140,13 +137,6 @@ def test_the_environment_is_left_alone():
 def test_another_project_tests_its_program(run: Run) -> None:
     result = run(inside=True, program=PROGRAM, test_program=PROJECT)
     result.assert_outcomes(passed=9)
-
-
-def test_the_documentation_shows_a_test_that_passes_and_a_program_that_runs(run: Run) -> None:
-    example, program = blocks(DOCS / "explanation/loopback-exchange.md", "python")
-    run(inside=True, test_example=example.text).assert_outcomes(passed=1)
-    done = subprocess.run([sys.executable, "-c", program.text], capture_output=True, check=True)
-    assert done.stdout == b"[b'1 2 3']\n"
 
 
 @pytest.mark.slow

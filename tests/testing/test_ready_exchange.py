@@ -5,19 +5,23 @@ from __future__ import annotations
 import inspect
 import os
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jwt
 import pytest
+import trustme
 from testing.loopback_client import Wire, fetch_token, form, http
 
 from exo_imap_oauth.errors import TokenEndpointUnavailable
+from exo_imap_oauth.imap import ok
 from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
 from exo_imap_oauth.testing._faults import _DEFAULT_SECONDS, AT_A_COMMAND
+from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from exo_imap_oauth.testing import ReadyExchange
 
 
@@ -45,6 +49,91 @@ def test_two_at_once_are_both_trusted() -> None:
             with exchange.inbox.open():
                 pass
         assert one.inbox != two.inbox
+
+
+def test_blocks_in_many_threads_are_trusted_and_leave_the_environment_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/company.pem")
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    before = dict(os.environ)
+    all_are_inside = threading.Barrier(4, timeout=30)
+
+    def read_so_often(number: int) -> list[bytes]:
+        with ready_exchange() as exchange:
+            all_are_inside.wait()
+            for _ in range(number):  # so that they do not end in the order they began in
+                with exchange.inbox.open() as imap:
+                    found = ok(imap.search(None, "ALL"))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read_so_often, [1, 2, 3, 4])) == [[b"1 2 3"]] * 4
+    assert dict(os.environ) == before
+
+
+def test_blocks_may_end_in_the_order_in_which_they_began() -> None:
+    before = dict(os.environ)
+    first, second = ready_exchange(), ready_exchange()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with second.inbox.open() as imap:
+        assert ok(imap.select()) == [b"3"]
+    assert first.ca_pem not in bundle()
+    second.__exit__(None, None, None)
+    assert dict(os.environ) == before
+
+
+def test_what_the_body_raises_leaves_the_block_and_no_trust() -> None:
+    before = dict(os.environ)
+    with pytest.raises(ZeroDivisionError), ready_exchange() as exchange:
+        raise ZeroDivisionError
+    assert dict(os.environ) == before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((exchange.host, exchange.port))
+
+
+def test_a_bundle_that_was_set_inside_a_block_counts_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    company = trustme.CA().cert_pem
+    company.write_to_path(tmp_path / "company.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", "")  # restored at the end, whatever is set meanwhile
+    before = dict(os.environ)
+    with ready_exchange() as one:
+        os.environ["SSL_CERT_FILE"] = str(tmp_path / "company.pem")
+        with ready_exchange() as two:
+            for authority in (company.bytes(), one.ca_pem, two.ca_pem):
+                assert authority in bundle()
+    assert dict(os.environ) == before
+
+
+def test_a_bundle_that_cannot_be_read_leaves_the_environment_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = dict(os.environ)
+
+    def unreadable(_: object) -> bytes:
+        raise PermissionError(str(tmp_path))
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    with pytest.raises(PermissionError), ready_exchange():
+        pass
+    assert dict(os.environ) == before
+
+
+def test_many_blocks_one_after_the_other_do_not_fill_the_disk() -> None:
+    with DEFAULT_TRUST.kept():
+        for _ in range(30):
+            with DEFAULT_TRUST.trusted(trustme.CA().cert_pem.bytes()):
+                folder = Path(os.environ["SSL_CERT_FILE"]).parent
+        assert len(list(folder.iterdir())) <= 20
+    assert not folder.exists()
+
+
+def bundle() -> bytes:
+    return Path(os.environ["SSL_CERT_FILE"]).read_bytes()
 
 
 def test_without_trust_its_context_is_needed() -> None:
