@@ -56,7 +56,7 @@ The commands are for [Exchange Online PowerShell](set-up.md#{powershell}), where
 | tenant ID | `{tenant_id}` | App registrations → the application → Overview → Directory (tenant) ID |
 | client ID | `{client_id}` | the same page → Application (client) ID |
 | Object ID of the enterprise application | `{enterprise_object_id}` | Enterprise apps → the application → Overview → Object ID |
-| Object ID of the App registration | `44444444-4444-4444-8444-444444444444` | nowhere: it is easily taken for the one above |
+| Object ID of the App registration | `44444444-4444-4444-8444-444444444444` | not needed; it is easily taken for the one above |
 | mailbox | `{mailbox}` | its address |"""
 
 CONTOSO = {
@@ -177,7 +177,7 @@ SYMPTOMS = (
 STAGES = (
     (
         "Configuration",
-        "A value of the configuration cannot be right. This library finds most of these mistakes before it sends anything: a `ConfigError` names file, line and fix, and [Configuration](../reference/configuration.md#mistakes) lists them all. Here is what Entra says of them.",
+        "A value in the configuration is wrong. This library finds most of these mistakes before it sends anything: a `ConfigError` names file, line and fix, and [Configuration](../reference/configuration.md#mistakes) lists them all. Below are the answers that Entra gives to them.",
         "token-uri-wrong tenant-not-found tenant-malformed tenant-not-specific wrong-cloud scope-not-default scope-several-resources resource-not-found credential-missing request-malformed user-flow",
     ),
     (
@@ -202,7 +202,7 @@ STAGES = (
     ),
     (
         "Later in the session",
-        "The mailbox was open. Most of these pass: connect again, after the pause that the error asks for.",
+        "The mailbox was open. Most of these pass by themselves: connect again, after the pause that the error asks for.",
         "session-expired throttled connection-closed command-rejected",
     ),
 )
@@ -265,8 +265,8 @@ def troubleshooting_page() -> str:
         INTRODUCTION,
         "## What you see, and what it is",
         _table(
-            "| what you see | what it is, most often | entry |",
-            [(seen, it_is, f"[{id_}](#{id_})") for seen, it_is, id_ in SYMPTOMS],
+            "| what you see | what it is, most often |",
+            [(seen, f"[{it_is}](#{id_})") for seen, it_is, id_ in SYMPTOMS],
         ),
         VALUES.format(powershell=steps[7], **CONTOSO),
     ]

@@ -1,6 +1,6 @@
 """What a message of Entra or Exchange means: its likely cause, the fix, ready commands.
 
-Codes count first, then the stable part of the wording; what the table in ``_advice_table.py``
+Codes count first, then the stable part of the wording; what the table in ``_advice_table``
 does not know gets no advice.
 """
 

@@ -65,15 +65,13 @@ def test_every_advice_has_one_entry_and_its_id_is_the_anchor() -> None:
 
 
 def test_what_you_see_begins_with_the_failure_that_the_how_to_names() -> None:
-    rows = re.findall(r"^\| (.+) \| .+ \| \[(.+)\]\(#(.+)\) \|$", TEXT, re.MULTILINE)
+    rows = re.findall(r"^\| (.+) \| \[.+\]\(#(.+)\) \|$", TEXT, re.MULTILINE)
     assert rows[0][:2] == (
         "`BAD User is authenticated but not connected.`",
         "mailbox-not-connected",
     )
     assert len(rows) >= 15
-    for _, name, anchor in rows:
-        assert name == anchor
-        assert anchor in ENTRIES
+    assert {anchor for _, anchor in rows} <= set(ENTRIES)
 
 
 def entry_of(block: Block) -> str:

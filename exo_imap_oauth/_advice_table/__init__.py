@@ -117,7 +117,7 @@ TABLE: Final = (
     Row(
         id="object-id-mismatch", page="enterprise", url=IMAP_URL,
         cause="The object ID that was given[, {enterprise_object_id},] is not the oid of the"
-        " token[, {oid}]. It is probably the Object ID of the App registration, not of the"
+        " token[, {oid}]. Probably it is the Object ID of the App registration, not of the"
         " enterprise application, and Exchange was told the wrong one.",
         fix=f"Take the Object ID from {ENTERPRISE_APP}Overview[; it must be {{oid}}]. Remove the"
         " wrong entry from Exchange first, then register the right one and give it the mailbox.",
