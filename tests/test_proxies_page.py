@@ -126,7 +126,7 @@ def test_the_variables_count_as_the_page_says(
 def test_the_password_is_decoded_and_sent(
     exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ConnectProxy(upstream(exchange), user_and_password="user:p@ss") as proxy:
+    with ConnectProxy(upstream(exchange), user_and_password="user:a/b") as proxy:
         exported(WITH_PASSWORD, proxy, monkeypatch)
         exchange.inbox.token_source(ssl_context=exchange.ssl_context).get_token(claims="{}")
         assert len(proxy.targets) == 1
@@ -136,7 +136,7 @@ def test_the_password_is_decoded_and_sent(
 def test_the_report_of_a_proxy_that_wants_another_password(
     password: str, exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ConnectProxy(upstream(exchange), user_and_password="user:p@ss") as proxy:
+    with ConnectProxy(upstream(exchange), user_and_password="user:a/b") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{password}127.0.0.1:{proxy.port}")
         said = shown(at_microsoft(exchange), "token-endpoint", ssl_context=exchange.ssl_context)
     assert said == REFUSED
