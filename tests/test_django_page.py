@@ -190,7 +190,8 @@ def test_the_other_command_listens_until_sigterm(
 
 
 def test_the_tests_pass_under_pytest_django(project: Path) -> None:
-    pytest.importorskip("pytest_django", reason="pip install pytest-django")
+    if importlib.util.find_spec("pytest_django") is None:
+        skip_or_fail("pip install pytest-django")
     told = done(
         project, "pytest", "-q", "-p", "no:cacheprovider", "mail/test_with_pytest.py", secret="x"
     )
@@ -202,6 +203,7 @@ def test_the_tests_pass_under_djangos_test_runner(project: Path) -> None:
     assert "Ran 1 test" in told
 
 
+@pytest.mark.slow
 def test_django_helpdesk_makes_tickets_from_every_queue_that_opens(
     trusted_exchange: ReadyExchange, project: Path
 ) -> None:
