@@ -212,15 +212,19 @@ def test_the_program_reads_until_sigterm_and_leaves_no_file(
     assert list(cwd.iterdir()) == list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_the_program_says_at_once_which_variable_is_wrong(
+def test_the_program_forgets_its_last_run_and_says_which_variable_is_wrong(
     trusted_exchange: ReadyExchange, tmp_path: Path
 ) -> None:
     environ = environment(trusted_exchange, tmp_path)  # where no secret is mounted
+    left_behind = tmp_path / "tmp/working"
+    left_behind.parent.mkdir()
+    left_behind.touch()
     result = subprocess.run(
         command(tmp_path), env=environ, capture_output=True, text=True, check=False, timeout=60
     )
     assert result.returncode == 1
     assert "EXO_IMAP_CLIENT_SECRET_FILE: its file" in result.stderr
+    assert not left_behind.exists()  # the probe would have the next container killed for it
 
 
 def test_a_secret_that_kubernetes_replaces_is_read_for_the_next_token(
