@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from exo_imap_oauth._credentials.foreign import issued_by, name_of, problem_of_source
 from exo_imap_oauth._text import quotable
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import SHOWN_CLAIMS, AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.imap import SupportsGetToken
 
-_CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
 _SHOWN_IN_MINUTES = 120.0  # s; less is shown in seconds
 
 
@@ -146,5 +145,5 @@ def _valid_for(token: AccessToken) -> str:
 
 
 def _tell_claims(token: AccessToken, tell: Callable[[str], None]) -> None:
-    claims = {name: token.claims.get(name) for name in _CLAIMS}
+    claims = {name: token.claims.get(name) for name in SHOWN_CLAIMS}
     tell(f"token claims {quotable(str(claims), [token.token])}")
