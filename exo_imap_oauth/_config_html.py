@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.inbox import InboxConfig
 
 _HIDDEN = "(hidden)"
+_SHORTEST_SECRET = 8  # characters; what is shorter stands in other words by chance
 _MOST_OVERRIDDEN = 5  # shown of one setting
 _MOST_OPEN = 3  # inboxes; of more, each is folded
 _SSL = {"implicit": "true", "starttls": "tls"}  # an inbox's tls, as Universal Messenger writes it
@@ -59,13 +60,12 @@ def config_html(
 
 def _secrets(inboxes: Iterable[InboxConfig], settings: Iterable[Setting]) -> Iterator[str]:
     """Every value that is or may be a secret, the overridden ones too."""
-    for inbox in inboxes:
-        if isinstance(inbox.client_secret, str):
-            yield inbox.client_secret
+    values = [inbox.client_secret for inbox in inboxes]
     for last in settings:
-        for setting in _with_overridden(last):
-            if isinstance(setting.value, HiddenText):
-                yield unquoted(setting.value)
+        values += (each.value for each in _with_overridden(last) if not each.names_file)
+    for value in values:
+        if isinstance(value, HiddenText) and len(value) >= _SHORTEST_SECRET:
+            yield unquoted(value)
 
 
 def _with_overridden(setting: Setting | None) -> Iterator[Setting]:
@@ -84,7 +84,8 @@ def _rows(
         read.update(made)
         setting = settings[made[0]] if made else None
         value = quotable(_value(inbox, key, setting), secrets)
-        yield key.name, f"{_html.escaped(value)}<small>{_origin(setting, secrets)}</small>"
+        lines = (f"<small>{_html.escaped(line)}</small>" for line in _origin(setting, secrets))
+        yield key.name, _html.escaped(value) + "".join(lines)
 
 
 def _value(inbox: InboxConfig, key: keys.Key, setting: Setting | None) -> str:
@@ -109,10 +110,10 @@ def _credential(inbox: InboxConfig, setting: Setting | None) -> str:
     return _HIDDEN
 
 
-def _origin(setting: Setting | None, secrets: list[str]) -> str:
-    """Where a setting was made, and what it overrode there, as HTML."""
+def _origin(setting: Setting | None, secrets: list[str]) -> list[str]:
+    """Where a setting was made, and what it overrode there."""
     if setting is None:
-        return "by default"
+        return ["by default"]
     earlier = [*itertools.islice(_with_overridden(setting.overrode), _MOST_OVERRIDDEN + 1)]
     lines = [f"{quotable(setting.key, secrets)} in {_place(setting)}"]
     lines += (
@@ -121,7 +122,7 @@ def _origin(setting: Setting | None, secrets: list[str]) -> str:
     )
     if len(earlier) > _MOST_OVERRIDDEN:
         lines.append("and earlier ones")
-    return "<br>".join(map(_html.escaped, lines))
+    return lines
 
 
 def _overridden(setting: Setting, secrets: list[str]) -> str:
