@@ -27,7 +27,7 @@ _STYLE: Final = """
 .exo.exo tr { background: none; border-top: 1px solid #8884 }
 .exo.exo :is(th, td) { padding: .5em 1em; border: 0; text-align: left; vertical-align: top;
   white-space: normal; max-width: none }
-.exo.exo th { font-weight: 600 }
+.exo.exo th { font-weight: 600; overflow-wrap: break-word }
 .exo b { display: inline-block; min-width: 4.6em; padding: .05em .6em; border-radius: 1em;
   color: #fff; font-size: 12px; text-align: center; background: #6a737d }
 .exo b.passed { background: #1a7f37 }
