@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -33,13 +32,14 @@ def config_html(
     warnings: Iterable[ConfigProblem],
 ) -> str:
     """The inboxes of a configuration, without a secret, even one in a wrong place."""
-    secrets = [*_secrets(inboxes.values(), settings.values())]
     is_open = " open" if len(inboxes) <= _MOST_OPEN else ""
     parts = [_html.warnings_html(warnings)]
     read: set[str] = set()
     for name, inbox in inboxes.items():
-        rows = _html.rows_table(_rows(inbox, settings, secrets, read))
-        title = _html.escaped(f"{name}: {inbox.user}")
+        found = _found(inbox, settings, read)
+        secrets = _secrets(inbox, found.values())
+        rows = _html.rows_table(_rows(inbox, found, secrets))
+        title = _html.escaped(quotable(f"{name}: {inbox.user}", secrets))
         parts.append(f"<details{is_open}><summary>{title}</summary>{rows}</details>")
     parts += [
         f"<details><summary>{_html.escaped(name)}: not read here</summary>"
@@ -47,7 +47,7 @@ def config_html(
         for name, problem in absent.items()
     ]
     others = {
-        quotable(setting.key, secrets): _html.escaped(_place(setting))
+        setting.key: _html.escaped(_place(setting))
         for key, setting in settings.items()
         if key not in read
     }
@@ -58,31 +58,46 @@ def config_html(
     return _html.panel("Configuration", "".join(parts), badge=count)
 
 
-def _secrets(inboxes: Iterable[InboxConfig], settings: Iterable[Setting]) -> Iterator[str]:
-    """Every value that is or may be a secret, the overridden ones too."""
-    values = [inbox.client_secret for inbox in inboxes]
+def _found(
+    inbox: InboxConfig, settings: Mapping[str, Setting], read: set[str]
+) -> dict[str, Setting]:
+    """The setting of each key that an inbox has one of; ``read`` takes all that could serve."""
+    found: dict[str, Setting] = {}
+    for name in keys.KEYS:
+        made = [key for key in keys.accepted(name, inbox.name) if key in settings]
+        read.update(made)
+        if made:
+            found[name] = settings[made[0]]
+    return found
+
+
+def _secrets(inbox: InboxConfig, settings: Iterable[Setting]) -> set[str]:
+    """Every value of an inbox that is or may be a secret, the overridden ones too."""
+    values = [inbox.client_secret]
     for last in settings:
-        values += (each.value for each in _with_overridden(last) if not each.names_file)
-    for value in values:
-        if isinstance(value, HiddenText) and len(value) >= _SHORTEST_SECRET:
-            yield unquoted(value)
+        values += (each.value for each in _latest(last) if not each.names_file)
+    return {
+        unquoted(value)
+        for value in values
+        if isinstance(value, HiddenText) and len(value) >= _SHORTEST_SECRET
+    }
 
 
-def _with_overridden(setting: Setting | None) -> Iterator[Setting]:
-    while setting is not None:
-        yield setting
+def _latest(setting: Setting) -> list[Setting]:
+    """A setting and those that it overrides, as many as are shown and one more."""
+    chain = [setting]
+    while setting.overrode is not None and len(chain) < _MOST_OVERRIDDEN + 2:
         setting = setting.overrode
+        chain.append(setting)
+    return chain
 
 
 def _rows(
-    inbox: InboxConfig, settings: Mapping[str, Setting], secrets: list[str], read: set[str]
+    inbox: InboxConfig, found: Mapping[str, Setting], secrets: set[str]
 ) -> Iterator[tuple[str, str]]:
-    """A name and its HTML for each key of an inbox; ``read`` takes the keys it has them from."""
+    """A name and its HTML for each key of an inbox."""
     for key in keys.KEYS.values():
-        names = keys.accepted(key.name, inbox.name)
-        made = [name for name in names if name in settings]
-        read.update(made)
-        setting = settings[made[0]] if made else None
+        setting = found.get(key.name)
         value = quotable(_value(inbox, key, setting), secrets)
         lines = (f"<small>{_html.escaped(line)}</small>" for line in _origin(setting, secrets))
         yield key.name, _html.escaped(value) + "".join(lines)
@@ -110,22 +125,20 @@ def _credential(inbox: InboxConfig, setting: Setting | None) -> str:
     return _HIDDEN
 
 
-def _origin(setting: Setting | None, secrets: list[str]) -> list[str]:
+def _origin(setting: Setting | None, secrets: set[str]) -> list[str]:
     """Where a setting was made, and what it overrode there."""
     if setting is None:
         return ["by default"]
-    earlier = [*itertools.islice(_with_overridden(setting.overrode), _MOST_OVERRIDDEN + 1)]
     lines = [f"{quotable(setting.key, secrets)} in {_place(setting)}"]
-    lines += (
-        f"overrides {_overridden(each, secrets)} in {_place(each)}"
-        for each in earlier[:_MOST_OVERRIDDEN]
-    )
+    _, *earlier = _latest(setting)
+    for each in earlier[:_MOST_OVERRIDDEN]:
+        lines += [f"overrides {_overridden(each, secrets)} in {_place(each)}"]
     if len(earlier) > _MOST_OVERRIDDEN:
-        lines.append("and earlier ones")
+        lines += ["and earlier ones"]
     return lines
 
 
-def _overridden(setting: Setting, secrets: list[str]) -> str:
+def _overridden(setting: Setting, secrets: set[str]) -> str:
     """A value that nobody checked, so it may be anything, such as a secret in the wrong place."""
     value = unquoted(setting.value)
     if setting.names_file:

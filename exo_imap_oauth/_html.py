@@ -83,6 +83,7 @@ def warnings_html(warnings: Iterable[object]) -> str:
 
 # ---- tokens and credentials ------------------------------------------------------------------
 
+SHOWN_CLAIMS: Final = ("aud", "roles", "tid", "appid", "oid", "exp")  # they explain a failure
 _TIMES: Final = ("iat", "nbf", "exp")  # claims that are Unix seconds (RFC 7519 section 4.1)
 
 
@@ -120,7 +121,7 @@ def time_rows(token: _Times, now: float) -> dict[str, str]:
     """When a token was obtained, is replaced and expires."""
     return {
         "obtained": moment(token.obtained_on, now),
-        "refreshed from": moment(token.refresh_on, now),
+        "refresh due": moment(token.refresh_on, now),
         "expires": moment(token.expires_on, now),
     }
 

@@ -14,9 +14,6 @@ from exo_imap_oauth._text import HiddenText, json_object
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The claims that explain a failure, in logs and notebooks.
-SHOWN_CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccessToken:

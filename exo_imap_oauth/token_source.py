@@ -9,7 +9,7 @@ from typing_extensions import override
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
-from exo_imap_oauth.access_token import SHOWN_CLAIMS, AccessToken
+from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
 from exo_imap_oauth.token_cache import TokenCache, default_cache
@@ -155,7 +155,9 @@ class TokenSource:
         badge: str = "no token yet"
         status: _html.Badge = "skipped"
         if token is not NO_TOKEN:
-            claims = {name: token.claims[name] for name in SHOWN_CLAIMS if name in token.claims}
+            claims = {
+                name: token.claims[name] for name in _html.SHOWN_CLAIMS if name in token.claims
+            }
             rows |= _html.time_rows(token, now) | _html.claim_rows(claims, token.token, now)
             badge = "token expired"
         if now < token.expires_on:

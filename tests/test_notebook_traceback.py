@@ -146,3 +146,53 @@ def test_an_ipython_of_another_kind_does_no_harm(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     error = _error()
     assert error._render_traceback_() == traceback.format_exception(error)
+
+
+def _error_while_another_is_handled() -> ConfigError:
+    try:
+        number = 1 / 0
+    except ZeroDivisionError:
+        return _error()
+    raise AssertionError(number)
+
+
+class _Formatter:
+    """As much of IPython's formatter of errors as is used."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.tb: types.TracebackType | None = None
+
+    def structured_traceback(
+        self, kind: type[BaseException], error: BaseException, step: types.TracebackType | None
+    ) -> list[str]:
+        return traceback.format_exception(kind, error, step)
+
+
+def _shown_by(formatter: _Formatter, error: ConfigError, monkeypatch: pytest.MonkeyPatch) -> str:
+    shell = types.SimpleNamespace(InteractiveTB=formatter)
+    ipython = types.ModuleType("IPython")
+    vars(ipython)["get_ipython"] = lambda: shell
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    return "".join(error._render_traceback_())
+
+
+def test_the_frames_of_ours_are_left_out_of_what_ipython_formats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = _error_while_another_is_handled()
+    error.add_note("while reading orders")
+    formatter = _Formatter("Context")
+    text = _shown_by(formatter, error, monkeypatch)
+    assert "ZeroDivisionError" in text
+    assert "while reading orders" in text
+    assert text.endswith(HINT)
+    assert 'load_config("nowhere")' in text
+    assert "config.py" not in text
+    assert formatter.tb is error.__traceback__
+
+
+def test_in_another_mode_ipython_formats_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = _shown_by(_Formatter("Verbose"), _error(), monkeypatch)
+    assert "config.py" in text
+    assert HINT not in text

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.pages import DOCS, Block, blocks, run
+from support.pages import DOCS, blocks, run
+from typing_extensions import override
 
 from exo_imap_oauth.checkup import SetupReport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from exo_imap_oauth import InboxConfig
@@ -62,10 +68,46 @@ def test_the_cells_of_the_page_work_one_after_the_other(exchange: ReadyExchange)
     assert not names["thread"].is_alive()
 
 
-def test_the_report_of_the_check_up_page_is_printed(exchange: ReadyExchange) -> None:
-    printed = run(_first_of(CHECK_UP))
-    assert printed.startswith(f"Set-up of {exchange.mailbox}: 12 passed, 1 skipped\n")
+def test_the_reports_of_the_check_up_page_are_printed(
+    exchange: ReadyExchange, managed_identity: list[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "check-up"}
+    configured, with_any_credential = [run(block, names) for block in blocks(CHECK_UP, "python")]
+    title = f"Set-up of {exchange.mailbox}: "
+    assert configured.startswith(f"{title}12 passed, 1 skipped\n")
+    assert with_any_credential.startswith(f"{title}11 passed, 2 skipped\n")
+    assert "skipped  token-endpoint" in with_any_credential
+    assert managed_identity == ["https://outlook.office.com"]
 
 
-def _first_of(page: Path) -> Block:
-    return blocks(page, "python")[0]
+@pytest.fixture
+def managed_identity(
+    exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """The machine's endpoint for managed identities, as App Service has it; what it was asked for.
+
+    It gives tokens of the exchange's application.
+    """
+    asked: list[str] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.headers["X-IDENTITY-HEADER"] == "of this machine"
+            asked.extend(parse_qs(urlsplit(self.path).query)["resource"])
+            token = exchange.inbox.token_source().get_token()
+            answer = {"access_token": token.token, "expires_on": str(token.expires_on)}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer | {"resource": asked[-1]}).encode())
+
+        @override
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.server_port}/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "of this machine")
+        yield asked
+        server.shutdown()
+        thread.join()

@@ -94,8 +94,8 @@ source = inbox.token_source()
 source
 
 # %% [markdown]
-# `get_token()` fetches one. What matters for IMAP stands in three claims. `aud` says which
-# service it is for, `roles` must hold `IMAP.AccessAsApp`, and `oid` is the `enterprise_object_id`
+# `get_token()` fetches one. Three of its claims matter for IMAP. `aud` says which service it is
+# for, `roles` must hold `IMAP.AccessAsApp`, and `oid` is the `enterprise_object_id`
 # from above.
 
 # %%
@@ -107,7 +107,7 @@ token.claims["oid"] == app.enterprise_object_id
 
 # %% [markdown]
 # The source now holds that token and gives it to whoever asks, in any thread. From the time
-# beside `refreshed from` on it fetches the next one in the background.
+# beside `refresh due` on it fetches the next one in the background.
 
 # %%
 source
@@ -143,7 +143,7 @@ with inbox.open(token=source, readonly=True) as imap:
 # %% [markdown]
 # ## A step that was forgotten
 #
-# Nobody gave the application access to the mailbox. The login still succeeds, and the mailbox
+# Suppose nobody gave the application access to the mailbox. The login succeeds, and the mailbox
 # does not open. The error says so, with the likely cause, the fix and the commands for it.
 
 # %%

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.foreign import issued_by, name_of, problem_of_source
+from exo_imap_oauth._html import SHOWN_CLAIMS
 from exo_imap_oauth._text import quotable
-from exo_imap_oauth.access_token import SHOWN_CLAIMS, AccessToken
+from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
 
 if TYPE_CHECKING:
