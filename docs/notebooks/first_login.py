@@ -174,9 +174,9 @@ stack.close()
 # ## With a tenant of your own
 #
 # 1. [Set up an application and its mailbox](../how-to/set-up.md).
-# 2. Leave out the cells that mention `exchange` or `stack`.
-# 3. Give `load_config` the path of your own `cmsbs-conf`.
-#    [Without Universal Messenger](../how-to/without-universal-messenger.md), write the inbox by
-#    hand or read it from the environment.
+# 2. In place of the cells down to the configuration, run `load_config` with the path of your own
+#    `cmsbs-conf`. [Without Universal Messenger](../how-to/without-universal-messenger.md), write
+#    the inbox by hand or read it from the environment.
+# 3. Leave out the later cells that mention `exchange`, `app` or `stack`.
 #
 # [Use it in a notebook](../how-to/notebooks.md) says where to keep the client secret.

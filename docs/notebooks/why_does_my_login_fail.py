@@ -16,10 +16,10 @@
 # # Why does my login fail?
 #
 # A login needs a dozen steps in the Entra admin center and in PowerShell. When one is missing,
-# the server's answer rarely says which. `check_setup` tries every step and says it.
+# the server's answer rarely says which. `check_setup` tries every step and says which one.
 #
-# This notebook breaks one step after the other on a loopback Exchange Online, looks at the
-# report, and fixes the step. It needs no tenant, only `pip install 'exo-imap-oauth[testing]'`.
+# This notebook breaks one step after the other on a loopback Exchange Online, reads the report,
+# and puts the step right. It needs no tenant, only `pip install 'exo-imap-oauth[testing]'`.
 
 # %%
 from contextlib import ExitStack
@@ -34,7 +34,7 @@ inbox = exchange.inbox
 mailbox = exchange.mailbox
 
 # %% [markdown]
-# ## Everything is done
+# ## Every step is done
 #
 # `check_setup` takes the inbox and, if you have it, the object ID that Exchange was told. It asks
 # Entra for a new token each time, so a change counts at once, and it leaves the mailbox as it is.
@@ -54,7 +54,7 @@ report.ok, report.summary
 # %% [markdown]
 # ## The mailbox permission was forgotten
 #
-# This is the failure that the how-to warns of.
+# This is the one failure that the how-to for Universal Messenger names.
 
 # %%
 exchange.remove_mailbox_permission(mailbox, app.enterprise_object_id)
@@ -147,8 +147,8 @@ check_setup(second_inbox, enterprise_object_id=second.enterprise_object_id).ok
 # %% [markdown]
 # ## The Secret ID in place of the Value
 #
-# The portal shows two strings for a client secret. What cannot work is refused before anything
-# is sent:
+# The portal shows two strings for a client secret, its Value and its Secret ID. A program needs
+# the Value. What cannot work is refused before anything is sent:
 
 # %% tags=["raises-exception"]
 InboxConfig(
@@ -161,8 +161,8 @@ InboxConfig(
 # %% [markdown]
 # ## The secret has expired
 #
-# A client secret lives for two years at most. Then everything fails at once, after it worked for
-# a long time.
+# A client secret lives for two years at most. After that every token request is refused, although
+# nobody changed anything.
 
 # %%
 exchange.expire_client_secret(exchange.secret)
@@ -170,9 +170,9 @@ exchange.expire_client_secret(exchange.secret)
 check_setup(inbox, enterprise_object_id=app.enterprise_object_id)
 
 # %% [markdown]
-# Without a token eight checks are skipped: they have nothing to look at. The IMAP server was tried
-# nevertheless, so you know that the network is not to blame. The fix is a new secret, and its Value
-# goes into the configuration.
+# Eight checks are skipped, because without a token they have nothing to look at. The IMAP server
+# was tried all the same, so you know that the network is not to blame. The fix is a new secret,
+# whose Value goes into the configuration.
 
 # %%
 new_secret = exchange.add_client_secret(app)
@@ -236,7 +236,7 @@ stack.close()
 # %% [markdown]
 # ## With a tenant of your own
 #
-# Two lines do the same for a real mailbox. In place of `exchange.inbox`, use the inbox that
-# `load_config` or `InboxConfig` gives you; leave out `enterprise_object_id` if you do not have it.
+# `check_setup` does the same for a real mailbox. In place of `exchange.inbox`, give it the inbox
+# that `load_config` or `InboxConfig` makes; leave out `enterprise_object_id` if you do not have it.
 # The report holds IDs and the address of the mailbox, but no secret and no token: you can send it
 # to whoever helps you.
