@@ -57,6 +57,12 @@ class ExoImapOAuthError(Exception):
             return message
         return "\n  ".join([message, *lines_of(self.advice)])
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of thirty frames: the caller's, and this message."""
+        from exo_imap_oauth._notebook import notebook_traceback  # noqa: PLC0415 - only there
+
+        return notebook_traceback(self)
+
 
 def lines_of(advice: Advice) -> list[str]:
     """Cause, fix and commands, as they stand below an error."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from typing_extensions import override
 
+from exo_imap_oauth._html import escaped, panel
+
 if TYPE_CHECKING:
     from exo_imap_oauth.advice import Advice
 
@@ -18,25 +20,6 @@ Status = Literal["passed", "failed", "warning", "skipped"]
 _WIDTH: Final = 80
 _MARKS: Final = {"passed": "ok", "failed": "FAILED", "warning": "warning", "skipped": "skipped"}
 _PORTAL_PAGE: Final = re.compile(r"Page: (https://entra\.microsoft\.com/#\S+)")
-
-# The page's own colours, light or dark, but for the badges, whose white text bears both.
-_STYLE: Final = """
-.exo { max-width: 70em; border: 1px solid #8886; border-radius: 10px; color: inherit;
-  font: 14px/1.5 system-ui, sans-serif; overflow: hidden; overflow-wrap: anywhere }
-.exo header { display: flex; justify-content: space-between; padding: .8em 1em; font-weight: 600 }
-.exo.exo table { width: 100%; margin: 0; border-collapse: collapse; color: inherit }
-.exo.exo tr { background: none; border-top: 1px solid #8884 }
-.exo.exo :is(th, td) { padding: .5em 1em; border: 0; text-align: left; vertical-align: top;
-  white-space: normal }
-.exo b { display: inline-block; min-width: 4.6em; padding: .05em .6em; border-radius: 1em;
-  color: #fff; font-size: 12px; text-align: center; background: #6a737d }
-.exo b.passed { background: #1a7f37 }
-.exo b.failed { background: #cf222e }
-.exo b.warning { background: #8a6100 }
-.exo aside { margin: .6em 0 .3em; padding-left: .9em; border-left: 3px solid #d0434d }
-.exo pre { padding: .6em .8em; background: #8882; color: inherit; white-space: pre-wrap }
-.exo a { color: inherit; text-decoration: underline }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +70,7 @@ class SetupReport:
     @property
     def summary(self) -> str:
         """The result in some words, such as ``1 failed, 8 passed, 4 skipped``."""
-        statuses = [check.status for check in self.checks]
+        statuses: list[Status] = [check.status for check in self.checks]
         order: tuple[Status, ...] = ("failed", "warning", "passed", "skipped")
         counts = ((statuses.count(status), status) for status in order)
         return ", ".join(f"{count} {status}" for count, status in counts if count)
@@ -121,19 +104,19 @@ class SetupReport:
     def _repr_html_(self) -> str:
         """A self-contained table without scripts; it takes the page's own colours."""
         statuses = {check.status for check in self.checks}
-        order = ("passed", "warning", "failed")  # what was skipped is neither
-        worst = max((s for s in order if s in statuses), key=order.index, default="passed")
+        worst: Status = "passed"  # what was skipped is no worse
+        if "warning" in statuses:
+            worst = "warning"
+        if "failed" in statuses:
+            worst = "failed"
         rows = "".join(
             f'<tr class="{check.status}"><td><b class="{check.status}">{check.status}</b></td>'
-            f"<th>{html.escape(check.title)}</th>"
-            f"<td>{html.escape(check.detail)}{_advice_html(check.advice, same_as)}</td></tr>"
+            f"<th>{escaped(check.title)}</th>"
+            f"<td>{escaped(check.detail)}{_advice_html(check.advice, same_as)}</td></tr>"
             for check, same_as in self._with_repeated_advice()
         )
-        return (
-            f'<div class="exo"><style>{_STYLE}</style>'
-            f"<header><span>Set-up of {html.escape(self.mailbox)}</span>"
-            f'<b class="{worst}">{self.summary}</b></header><table>{rows}</table></div>'
-        )
+        title = f"Set-up of {self.mailbox}"
+        return panel(title, f"<table>{rows}</table>", badge=self.summary, status=worst)
 
     def _with_repeated_advice(self) -> list[tuple[Check, str]]:
         """Each check, and the id of the check before it that has the same advice, if any."""
@@ -158,11 +141,11 @@ def _advice_html(advice: Advice | None, same_as: str) -> str:
     if same_as:
         return f"<aside><p>Cause and fix: those of <em>{same_as}</em>.</p></aside>"
     link = r'<a href="\1" rel="noreferrer">Open that page.</a>'
-    fix = _PORTAL_PAGE.sub(link, html.escape(advice.fix))
+    fix = _PORTAL_PAGE.sub(link, escaped(advice.fix))
     commands = html.escape("\n".join(advice.commands))
     return (
-        f"<aside><p><strong>Cause:</strong> {html.escape(advice.cause)}</p>"
+        f"<aside><p><strong>Cause:</strong> {escaped(advice.cause)}</p>"
         f"<p><strong>Fix:</strong> {fix}</p>"
         + (f"<pre>{commands}</pre>" if commands else "")
-        + f'<p><a href="{html.escape(advice.url)}" rel="noreferrer">Read more</a></p></aside>'
+        + f'<p><a href="{escaped(advice.url)}" rel="noreferrer">Read more</a></p></aside>'
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -64,16 +64,16 @@ class AccessToken:
         return json_object(decoded) or {}
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: times and claims, without the token."""
-        import html  # noqa: PLC0415 - few need it, and loading it takes its time
+        """Times and claims for notebooks, without the token."""
+        from exo_imap_oauth import _html  # noqa: PLC0415 - few need it, and loading it takes time
 
-        rows = {
-            name: datetime.fromtimestamp(getattr(self, name), UTC).isoformat(" ", "seconds")
-            for name in ("obtained_on", "refresh_on", "expires_on")
-        }
-        rows |= {f"claim {name}": str(value) for name, value in self.claims.items()}
-        cells = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in rows.items()
+        now = time.time()
+        is_valid = now < self.expires_on
+        return _html.panel(
+            "Access token",
+            _html.table(
+                _html.time_rows(self, now) | _html.claim_rows(self.claims, self.token, now)
+            ),
+            badge="valid" if is_valid else "expired",
+            status="passed" if is_valid else "skipped",
         )
-        return f"<table><caption>Access token</caption>{cells}</table>"

@@ -74,6 +74,12 @@ class CmsbsConfig(Mapping[str, InboxConfig]):
     def __repr__(self) -> str:
         return f"CmsbsConfig({self._inboxes!r})"
 
+    def _repr_html_(self) -> str:
+        """Each inbox for notebooks: its settings, where they were made, what they overrode."""
+        from exo_imap_oauth._config_html import config_html  # noqa: PLC0415 - few need it
+
+        return config_html(self._inboxes, self._absent, self.settings, self.warnings)
+
 
 def load_config(
     path: str | PathLike[str] = "cmsbs-conf",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
 _logger = logging.getLogger(__name__)
+_TLS = {"implicit": "TLS from the start", "starttls": "STARTTLS", "none": "no TLS: refused"}
 
 
 class InboxFields(TypedDict, total=False):
@@ -229,6 +231,35 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             check = InboxCheck("InboxConfig")
             check.values(self._values())
             return tuple(check.warnings)
+
+    def _repr_html_(self) -> str:
+        """The fields for notebooks, without the secret, and :attr:`warnings` with their fixes."""
+        from exo_imap_oauth import _html  # noqa: PLC0415 - few need it, and loading it takes time
+
+        rows = {
+            "mailbox": self.user,
+            "folder": self.folder,
+            "IMAP server": f"{self.host}:{self.port}, {_TLS[self.tls]}",
+            "tenant": self.tenant_id,
+            "application": self.client_id,
+            "credential": self._credential_text(),
+            "scope": self.scope,
+            "token endpoint": self.token_uri,
+            "debug": "on: a summary at level INFO" if self.debug else None,
+        }
+        table = _html.table({name: value for name, value in rows.items() if value is not None})
+        return _html.panel(f"Inbox {self.name}", _html.warnings_html(self.warnings) + table)
+
+    def _credential_text(self) -> str:
+        from exo_imap_oauth import _html  # noqa: PLC0415 - the same
+
+        if self.certificate is not None:
+            return _html.certificate_text(self.certificate, time.time())
+        if self.assertion is not None:
+            return _html.ASSERTION
+        if self.client_secret is None:
+            return "none, so it takes a token to open it"
+        return _html.secret_text(is_called=not isinstance(self.client_secret, str))
 
     def token_source(self, **options: Unpack[TokenSourceOptions]) -> TokenSource:
         """Make the source of this inbox's access tokens.

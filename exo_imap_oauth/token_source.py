@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
-from exo_imap_oauth._tokens.slot import shared_slot
+from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
@@ -139,6 +139,33 @@ class TokenSource:
             f" scope={self.scope!r}, token_uri={self.token_uri!r})"
         )
 
+    def _repr_html_(self) -> str:
+        """Identity and state for notebooks: no token is fetched for it, none is shown."""
+        from exo_imap_oauth import _html  # noqa: PLC0415 - few need it, and loading it takes time
+
+        token, fresh_until, clock = self._slot.held
+        now = clock()
+        rows = {
+            "tenant": self.tenant_id,
+            "application": self.client_id,
+            "credential": _credential_text(self._request.credential, now),
+            "scope": self.scope,
+            "token endpoint": self.token_uri,
+        }
+        badge: str = "no token yet"
+        status: _html.Badge = "skipped"
+        if token is not NO_TOKEN:
+            claims = {
+                name: token.claims[name] for name in _html.SHOWN_CLAIMS if name in token.claims
+            }
+            rows |= _html.time_rows(token, now) | _html.claim_rows(claims, token.token, now)
+            badge = "token expired"
+        if now < token.expires_on:
+            badge, status = "in its refresh window", "warning"
+        if now < fresh_until:
+            badge, status = "token fresh", "passed"
+        return _html.panel("Source of access tokens", _html.table(rows), badge=badge, status=status)
+
     # Sources of one identity are equal: they give the same tokens.
     @override
     def __eq__(self, other: object) -> bool:
@@ -195,6 +222,16 @@ class TokenSource:
             del token  # tracebacks hold frames
             raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
         self._slot.invalidate(token)
+
+
+def _credential_text(credential: Credential, now: float) -> str:
+    from exo_imap_oauth import _html  # noqa: PLC0415 - as above
+
+    if isinstance(credential, ClientCertificate):
+        return _html.certificate_text(credential, now)
+    if isinstance(credential, ClientAssertion):
+        return _html.ASSERTION
+    return _html.secret_text(is_called=credential.may_change)
 
 
 def _credential(

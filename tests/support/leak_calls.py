@@ -37,6 +37,7 @@ def good_paths() -> Iterator[LeakPath]:
         "get_token, forced": lambda world: _asked(world, claims="{}"),
         "get_token, secret of a callable": lambda world: _asked(world, lambda: CALLED_SECRET),
         "a token source": lambda world: world.source(),
+        "a token source with a token": _source_with_token,
         "a client secret": lambda _: ClientSecret(SECRET),
         "a client secret of a callable": lambda _: ClientSecret(lambda: CALLED_SECRET),
         "an access token": lambda _: an_access_token(),
@@ -76,6 +77,12 @@ def _good_source(world: World) -> TokenSource:
 
 def _get_token(world: World) -> object:
     return _good_source(world).get_token()
+
+
+def _source_with_token(world: World) -> object:
+    source = _good_source(world)
+    source.get_token()
+    return source
 
 
 def _asked(

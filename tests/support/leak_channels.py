@@ -56,6 +56,8 @@ def channels_of_error(
     yield "printed traceback", "".join(traceback.format_exception(error))
     yield "printed traceback of a group", _text_of_group(error)
     for current in chain_of(error):
+        if _is_ours(current):
+            yield "traceback in a notebook", "".join(cast("Any", current)._render_traceback_())
         yield "str", str(current)
         yield "repr", repr(current)
         yield "ascii", ascii(current)
@@ -251,7 +253,7 @@ CHANNELS = (
     "str", "repr", "ascii", "format", "percent", "pprint", "rich", "copy", "pickle",
     "JSON", "HTML", "dataclasses.asdict", "items", "args", "attributes", "attributes, each",
     "attributes as JSON", "notes", "printed traceback", "printed traceback with locals",
-    "printed traceback of a group", "locals of frames", "pytest: locals",
+    "printed traceback of a group", "traceback in a notebook", "locals of frames", "pytest: locals",
     "pytest: assertion diff", "pytest: a failing test", "log messages", "log arguments",
     "log records", "log with tracebacks", "warnings", "stdout, debug output of http.client",
     "stderr, debug output of imaplib", "hooks of threads and of what cannot be raised",

@@ -75,6 +75,11 @@ def config_paths() -> Iterator[LeakPath]:
         )
         yield _config(f"{name} without a separator", others + f"{_PREFIX}{name}{plain}\n")
         yield _config(f"{name} wrapped", others + f"{_PREFIX}{name} =\n{plain}\n")
+        for secret in (plain, FILE_SECRET, f"{plain[:20]} {plain[20:]}"):
+            yield _config(f"{name} was {secret[:3]}…", _line(name, secret) + others + mine)
+            yield _config(
+                f"{name} was in {secret[:3]}…", _line(f"{name}$file", f"/{secret}") + good
+            )
         yield _config(f"{name} misspelt", others + _line(f"{name[:-1]}x", plain))
         variable = f"{_PREFIX}{name}".replace(".", "__")
         yield LeakPath(
@@ -113,8 +118,9 @@ def _with_environment(world: World, environ: dict[str, str]) -> object:
 
 
 def _only_findings(path: Any, environ: dict[str, str]) -> object:
-    """Its warnings; an inbox rightly shows what stands as its user or host."""
-    return load_config(path, environ=environ).warnings
+    """Its warnings and HTML; the repr of an inbox rightly shows what stands as its user or host."""
+    config = load_config(path, environ=environ)
+    return config.warnings, config._repr_html_()
 
 
 def _written(world: World, text: str) -> Any:

@@ -1,0 +1,182 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   mystnb:
+#     render_error_lexer: none
+# ---
+
+# %% [markdown]
+# # A first login
+#
+# This notebook logs in to a mailbox of Exchange Online and reads it. It needs no tenant: an
+# Exchange Online runs on loopback, inside the kernel, with a token endpoint and an IMAP server
+# that answer as the real ones do. The last section says what changes with a tenant of your own.
+#
+# Install what it needs first:
+#
+# ```sh
+# pip install 'exo-imap-oauth[testing]' jupyterlab
+# ```
+
+# %% [markdown]
+# ## An Exchange Online to try it on
+#
+# `ready_exchange()` is a context manager: every step of the set-up is done, and the servers run
+# until it is left. A `with` block ends with its cell, so an `ExitStack` keeps it open until the
+# last cell closes it.
+
+# %%
+from contextlib import ExitStack, chdir
+from tempfile import TemporaryDirectory
+
+from exo_imap_oauth.testing import ready_exchange
+
+stack = ExitStack()
+exchange = stack.enter_context(ready_exchange())
+folder = stack.enter_context(TemporaryDirectory())
+stack.enter_context(chdir(folder))
+
+app = exchange.app
+print("tenant_id           ", app.tenant_id)
+print("client_id           ", app.client_id)
+print("enterprise_object_id", app.enterprise_object_id)
+print("app_object_id       ", app.app_object_id)
+
+# %% [markdown]
+# These are the IDs that an administrator collects. The `enterprise_object_id` is the one that
+# Exchange must know; the `app_object_id` is the one that is often taken by mistake.
+
+# %% [markdown]
+# ## The configuration
+#
+# `write_config` writes the settings into a `cmsbs-conf` folder, in Universal Messenger's format.
+# A second file then switches off the summary in the log. Later files win, so the table shows
+# `false` for `oauth2.debug`, and below it the `true` that it overrides.
+
+# %%
+from pathlib import Path
+
+from exo_imap_oauth import load_config
+
+exchange.write_config(".")
+quiet = Path("cmsbs-conf/conf.d/10-quiet.properties")
+quiet.write_text("cmsbs.mail.imap.oauth2.debug = false\n")
+
+config = load_config("cmsbs-conf")
+config
+
+# %% [markdown]
+# Each setting stands with its file and line. The client secret is there, and it is `(hidden)`:
+# no value of this library shows a secret or a token in a notebook, so its outputs can be shared.
+#
+# `config.default` is the primary inbox. Without Universal Messenger you would write the same
+# `InboxConfig` by hand, or read it from the environment.
+
+# %%
+inbox = config.default
+inbox
+
+# %% [markdown]
+# ## The token
+#
+# A token source gets access tokens from Entra for the application itself; no person signs in.
+# To show it fetches nothing: it has `no token yet`.
+
+# %%
+source = inbox.token_source()
+source
+
+# %% [markdown]
+# `get_token()` fetches one. Three of its claims matter for IMAP. `aud` says which service it is
+# for, `roles` must hold `IMAP.AccessAsApp`, and `oid` is the `enterprise_object_id`
+# from above.
+
+# %%
+token = source.get_token()
+token
+
+# %%
+token.claims["oid"] == app.enterprise_object_id
+
+# %% [markdown]
+# The source now holds that token and gives it to whoever asks, in any thread. From the time
+# beside `refresh due` on it fetches the next one in the background.
+
+# %%
+source
+
+# %% [markdown]
+# ## The mailbox
+#
+# `inbox.open()` connects, logs in with the token, selects the folder, and gives a plain `imaplib`
+# client. `ok()` takes the data out of a reply; if the server refused, it raises an error instead.
+
+# %%
+from email import message_from_bytes, policy
+
+from exo_imap_oauth.imap import ok
+
+headers = "(BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)])"
+with inbox.open(token=source, readonly=True) as imap:
+    [numbers] = ok(imap.search(None, "ALL"))
+    for number in numbers.decode().split():
+        [(_, header), *_] = ok(imap.fetch(number, headers))
+        message = message_from_bytes(header, policy=policy.default)
+        print(number, message["From"], message["Subject"], sep="  ")
+
+# %% [markdown]
+# The exchange keeps a record of what it was asked: one token request and one login.
+
+# %%
+[request.outcome for request in exchange.token_requests]
+
+# %%
+[(login.user, login.outcome) for login in exchange.logins]
+
+# %% [markdown]
+# ## A step that was forgotten
+#
+# Suppose nobody gave the application access to the mailbox. The login succeeds, and the mailbox
+# does not open. The error says so, with the likely cause, the fix and the commands for it.
+
+# %%
+exchange.remove_mailbox_permission(exchange.mailbox, app.enterprise_object_id)
+
+# %% tags=["raises-exception"]
+with inbox.open(token=source) as imap:
+    print("opened")
+
+# %% [markdown]
+# In a notebook the frames inside the library are left out, so that the message is what you see;
+# `%tb Plain` shows them all, and `%debug` goes into them. The commands are ready to paste into
+# PowerShell. Here, the administrator's `Add-MailboxPermission` is a method:
+
+# %%
+exchange.add_mailbox_permission(exchange.mailbox, app.enterprise_object_id)
+
+with inbox.open(token=source) as imap:
+    print("opened")
+
+# %% [markdown]
+# The next notebook, [Why does my login fail?](why_does_my_login_fail.py), breaks the other steps.
+
+# %%
+stack.close()
+
+# %% [markdown]
+# ## With a tenant of your own
+#
+# 1. [Set up an application and its mailbox](../how-to/set-up.md).
+# 2. In place of the cells down to the configuration, run `load_config` with the path of your own
+#    `cmsbs-conf`. [Without Universal Messenger](../how-to/without-universal-messenger.md), write
+#    the inbox by hand or read it from the environment.
+# 3. Leave out the later cells that mention `exchange`, `app` or `stack`.
+#
+# [Use it in a notebook](../how-to/notebooks.md) says where to keep the client secret.
