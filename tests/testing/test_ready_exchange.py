@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import socket
@@ -71,6 +72,14 @@ def test_blocks_in_many_threads_are_trusted_and_leave_the_environment_as_it_was(
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(read_so_often, [1, 2, 3, 4])) == [3, 6, 9, 12]
     assert dict(os.environ) == before
+
+
+def test_it_runs_beside_a_loop_such_as_that_of_a_notebook() -> None:
+    async def cell() -> list[bytes]:
+        with ready_exchange() as exchange, exchange.inbox.open() as imap:
+            return ok(imap.search(None, "ALL"))
+
+    assert asyncio.run(cell()) == [b"1 2 3"]
 
 
 def test_blocks_may_end_in_the_order_in_which_they_began() -> None:
