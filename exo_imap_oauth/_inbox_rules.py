@@ -230,8 +230,8 @@ RULES = (
          fix="Write the name again without it."),
     Rule(id="invisible-character", severity="error", but=("folder",),
          when=lambda c: not c.value.isprintable(),
-         message="contains a no-break space or another invisible character, as a copy from a web page"
-         " or a word processor does.", fix=_TYPE_IT),
+         message="contains a no-break space or another invisible character, as a copy from a web"
+         " page or a word processor does.", fix=_TYPE_IT),
     Rule(id="odd-character", severity="entra", but=("folder",),
          when=lambda c: ODD.search(c.value),
          message="holds a typographic quote or dash, as a copy from a web page or a word processor"
@@ -339,7 +339,8 @@ RULES = (
     # -- what is sent to the token endpoint, whoever's it is
     Rule(id="not-plain", severity="error", fields=("token_uri", "client_id", "scope"),
          when=lambda c: _NOT_PLAIN.search(c.value),
-         message="contains a space or a character outside ASCII, which a token request cannot hold.",
+         message="contains a space or a character outside ASCII, which a token request cannot"
+         " hold.",
          fix=_ENTER),
 )
 # fmt: on
