@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from exo_imap_oauth.errors import TokenEndpointUnavailable
 from exo_imap_oauth.imap import ok
 from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
 from exo_imap_oauth.testing._faults import _DEFAULT_SECONDS, AT_A_COMMAND
+from exo_imap_oauth.testing._pool import ExchangePool
 from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
 if TYPE_CHECKING:
@@ -146,6 +148,29 @@ def test_many_blocks_one_after_the_other_do_not_fill_the_disk() -> None:
 
 def bundle() -> bytes:
     return Path(os.environ["SSL_CERT_FILE"]).read_bytes()
+
+
+def test_a_fetch_that_a_test_leaves_behind_does_not_meet_the_next_test() -> None:
+    goes_on = threading.Event()
+    with ExchangePool() as pool:
+        with pool.factory() as factory:
+            first = factory(ready=True)
+            secret = first.secret.value
+
+            def slow_secret() -> str:
+                goes_on.wait(30)
+                return secret
+
+            inbox = replace(first.inbox, client_secret=slow_secret)
+            with pytest.raises(TokenEndpointUnavailable):
+                inbox.token_source(deadline=0.1).get_token()
+        with pool.factory() as factory:
+            fault = factory(ready=True).inject(Fault.TOKEN_RESET)
+            goes_on.set()
+            for thread in threading.enumerate():
+                if thread.name.startswith("exo_imap_oauth-"):
+                    thread.join(30)
+            assert fault.hits == 0
 
 
 def test_without_trust_its_context_is_needed() -> None:
