@@ -219,6 +219,7 @@ STEPS = {
 
 # Pages of ours that say more.
 _CERTIFICATES = "[certificates and federated identities](certificate.md)"
+_PROXIES = "[proxies](proxies.md)"
 _RELIABILITY = "[reliability](../explanation/reliability.md)"
 GUIDES = {
     "certificate-not-registered": _CERTIFICATES,
@@ -226,6 +227,8 @@ GUIDES = {
     "assertion-invalid": _CERTIFICATES,
     "federated-credential-mismatch": _CERTIFICATES,
     "token-loop": "[what a program shares](../explanation/processes.md)",
+    "certificate-untrusted": _PROXIES,
+    "token-endpoint-unreachable": _PROXIES,
     "throttled": _RELIABILITY,
     "session-expired": _RELIABILITY,
     "entra-unavailable": _RELIABILITY,

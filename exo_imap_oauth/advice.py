@@ -78,7 +78,7 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
               ``port``, ``token_uri``, ``scope``, ``thumbprint`` (of a certificate): fill the texts
               and commands.
             - ``aud``, ``oid``, ``roles``: claims of the token that was refused, the roles
-              separated by blanks, empty for none. They tell ``role-missing``,
+              separated by spaces, empty for none. They tell ``role-missing``,
               ``audience-wrong`` and ``object-id-mismatch`` from ``authenticate-refused``.
             - ``client_secret_format="guid"``: the client secret looks like a Secret ID. The
               secret itself is never needed.

@@ -58,7 +58,7 @@ def run_pytest(folder: Path, *options: str) -> str:
     [
         pytest.param(["-p", "no:randomly"], id="alone"),
         pytest.param(["-n", "2"], id="xdist"),
-        pytest.param(["-p", "randomly"], id="randomly"),
+        pytest.param(["-p", "randomly"], id="randomly", marks=pytest.mark.slow),
     ],
 )
 def test_the_pages_tests_pass(folder: Path, options: list[str]) -> None:
