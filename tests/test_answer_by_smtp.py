@@ -156,8 +156,8 @@ def test_a_server_that_is_not_trusted_gets_no_token(
 ) -> None:
     source = exchange.inbox.token_source()
     source.get_token()
-    monkeypatch.setenv("SSL_CERT_FILE", str(exchange.write_ca("ca.pem")))
-    with pytest.raises(ssl.SSLCertVerificationError):
+    with monkeypatch.context() as patch, pytest.raises(ssl.SSLCertVerificationError):
+        patch.setenv("SSL_CERT_FILE", str(exchange.write_ca("ca.pem")))
         page["send"](note(exchange), exchange.mailbox, source)
     assert server.responses == []
 

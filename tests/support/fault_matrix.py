@@ -198,6 +198,8 @@ _FUZZING = """\
 
 What reads bytes from outside is fuzzed: `.properties` files, a whole configuration, the answer of the token endpoint, the challenge of AUTHENTICATE, the texts that get advice, and all that an IMAP server says from its greeting to LOGOUT. Each input must end in a result or in a documented error, within 5 s of CPU time. A few hundred inputs for each run with the tests. To run more:
 
+<!-- not run: fuzzing takes as long as one gives it -->
+
 ```
 python -m tests.fuzz                                        # the names
 python -m tests.fuzz properties --executions 1000000 --seed 1
