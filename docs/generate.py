@@ -36,7 +36,7 @@ CHECKED = "<!-- run by tests/test_troubleshoot_page.py -->"
 # ---- how-to/troubleshoot.md, from the table of advice ----------------------------------------
 
 INTRODUCTION = """\
-Run `check_setup` first: it tries every step of the set-up, and names the one that is missing. It prints the commands that fix it, with your own IDs in them. An error of this library says the same, and `error.advice.id` is the name of an entry on this page.
+Run `check_setup` first: it tries every step of the set-up, names the one that is missing, and prints the commands that fix it, with your own IDs in them. The errors of this library say the same, and `error.advice.id` is the heading of an entry on this page.
 
 ```python
 from exo_imap_oauth import check_setup, load_config
@@ -44,19 +44,19 @@ from exo_imap_oauth import check_setup, load_config
 print(check_setup(load_config("cmsbs-conf").default))
 ```
 
-[Check a set-up](check-up.md) explains the report. If all you have is a line of a log, of this or of another program, look it up here or pass it to `exo_imap_oauth.advice.advise(text)`."""
+[Check a set-up](check-up.md) explains the report. If all you have is a line from the log of this or another program, look it up here or pass it to `exo_imap_oauth.advice.advise(text)`."""
 
 VALUES = """\
 ## How to read an entry
 
-The commands are for [Exchange Online PowerShell](set-up.md#{powershell}), where an Exchange Administrator signs in; its module is installed once with `Install-Module ExchangeOnlineManagement`. Where a command is not for PowerShell, it is for the shell of the server that runs your program. All of them have the values of an example company, Contoso. Put your own in their place:
+The commands are for [Exchange Online PowerShell](set-up.md#{powershell}), where an Exchange Administrator signs in; its module is installed once with `Install-Module ExchangeOnlineManagement`. Commands that are not for PowerShell are for the shell of the server that runs your program. All of them use the values of an example company, Contoso. Put your own in their place:
 
 | value | in the examples | where yours is |
 |---|---|---|
 | tenant ID | `{tenant_id}` | App registrations → the application → Overview → Directory (tenant) ID |
 | client ID | `{client_id}` | the same page → Application (client) ID |
-| Object ID of the enterprise application | `{enterprise_object_id}` | Enterprise apps → the application → Overview → Object ID |
-| Object ID of the App registration | `44444444-4444-4444-8444-444444444444` | not needed; it is easily taken for the one above |
+| Object ID of the Enterprise application | `{enterprise_object_id}` | Enterprise apps → the application → Overview → Object ID |
+| Object ID of the App registration | `44444444-4444-4444-8444-444444444444` | not needed; it is easily mistaken for the one above |
 | mailbox | `{mailbox}` | its address |"""
 
 CONTOSO = {
@@ -82,11 +82,11 @@ SAID_BY_CHECK_SETUP = {
 }
 # How entries with one and the same message differ.
 TOLD_BY = {
-    "role-missing": "Only the token tells it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
-    "audience-wrong": "Only the token tells it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
-    "object-id-mismatch": "Only the token tells it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
-    "token-endpoint-unreachable": "It comes while the program asks for a token. Check `token-endpoint` fails.",
-    "imap-unreachable": "It comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
+    "role-missing": "Only the token distinguishes it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
+    "audience-wrong": "Only the token distinguishes it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
+    "object-id-mismatch": "Only the token distinguishes it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
+    "token-endpoint-unreachable": "This one comes while the program asks for a token. Check `token-endpoint` fails.",
+    "imap-unreachable": "This one comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
 }
 
 # What is seen, what it is in most cases, and the entry.
@@ -98,7 +98,7 @@ SYMPTOMS = (
     ),
     (
         "`NO AUTHENTICATE failed.`",
-        "There is no such mailbox, or Exchange does not know the application by its right Object ID",
+        "There is no such mailbox, or the application is registered in Exchange with the wrong Object ID, or not at all",
         "authenticate-refused",
     ),
     (
@@ -112,7 +112,7 @@ SYMPTOMS = (
         "secret-wrong",
     ),
     (
-        "`AADSTS7000222`; or it worked for months, and today it does not",
+        "`AADSTS7000222`, or it worked for months and no longer does",
         "The client secret has expired",
         "secret-expired",
     ),
@@ -145,7 +145,7 @@ SYMPTOMS = (
     ),
     (
         "`Connection refused`, `timed out`, `Name or service not known`, for the token",
-        "Port 443 is closed, or the proxy is not named",
+        "Port 443 is closed, or HTTPS_PROXY is not set",
         "token-endpoint-unreachable",
     ),
     ("The same, for the IMAP server", "Port 993 is closed", "imap-unreachable"),
@@ -161,7 +161,7 @@ SYMPTOMS = (
     ),
     (
         "`* BYE Connection closed. 14`",
-        "It follows another refusal, which says why",
+        "Another refusal came before it and says why",
         "connection-closed",
     ),
     ("`NO LOGIN failed.`", "User name and password are no longer accepted", "basic-auth-disabled"),
@@ -177,7 +177,7 @@ SYMPTOMS = (
 STAGES = (
     (
         "Configuration",
-        "A value in the configuration is wrong. This library finds most of these mistakes before it sends anything: a `ConfigError` names file, line and fix, and [Configuration](../reference/configuration.md#mistakes) lists them all. Below are the answers that Entra gives to them.",
+        "A value in the configuration is wrong. This library finds most of these mistakes before it sends anything: a `ConfigError` names file, line and fix, and [Configuration](../reference/configuration.md#mistakes) lists them all. Below are Entra's answers to them.",
         "token-uri-wrong tenant-not-found tenant-malformed tenant-not-specific wrong-cloud scope-not-default scope-several-resources resource-not-found credential-missing request-malformed user-flow",
     ),
     (
@@ -192,7 +192,7 @@ STAGES = (
     ),
     (
         "Login",
-        "Entra has issued a token, and Exchange refuses it: error `AuthenticationRefused`, check `authenticate`. Exchange gives one answer, whatever the reason; the errors and `check_setup` look at the token to tell more.",
+        "Entra has issued a token, and Exchange refuses it: error `AuthenticationRefused`, check `authenticate`. Exchange gives one answer, whatever the reason; the errors and `check_setup` look into the token to find out more.",
         "authenticate-refused object-id-mismatch role-missing audience-wrong basic-auth-disabled already-authenticated",
     ),
     (
@@ -300,11 +300,11 @@ def _entry(row: Row, example: dict[str, Any], steps: dict[int, str]) -> Iterator
         yield TOLD_BY[row.id]
     yield f"**Cause.** {_markdown(advice.cause)}"
     yield f"**Fix.** {_markdown(advice.fix)}"
-    if row.retryable:
-        yield "It may pass by itself: the same call can succeed later."
     if advice.commands:
         language = "powershell" if re.match(r"[A-Z]\w+-[A-Z]", advice.commands[0]) else "sh"
         yield f"```{language}\n" + "\n".join(advice.commands) + "\n```"
+    if row.retryable:
+        yield "It may pass by itself: the same call can succeed later."
     links = [f"[{TITLES[advice.url.rpartition('/')[2]]}]({advice.url})"]
     if row.id in GUIDES:
         links.insert(0, GUIDES[row.id])

@@ -116,9 +116,9 @@ TABLE: Final = (
     ),
     Row(
         id="object-id-mismatch", page="enterprise", url=IMAP_URL,
-        cause="The object ID that was given[, {enterprise_object_id},] is not the oid of the"
-        " token[, {oid}]. Probably it is the Object ID of the App registration, not of the"
-        " enterprise application, and Exchange was told the wrong one.",
+        cause="The Object ID that was given[, {enterprise_object_id},] is not the oid of the"
+        " token[, {oid}]. Probably it is that of the App registration, not of the Enterprise"
+        " application, and Exchange was given the wrong one too.",
         fix=f"Take the Object ID from {ENTERPRISE_APP}Overview[; it must be {{oid}}]. Remove the"
         " wrong entry from Exchange first, then register the right one and give it the mailbox.",
         commands=(
@@ -141,9 +141,9 @@ TABLE: Final = (
         wording=_REPLY + r"AUTHENTICATE failed\.|AuthFailed:LogonDenied-None-OAuthLog",
         vague=_REPLY + r"AUTHENTICATE failed",
         cause="Exchange refused the token, and it gives this one answer whatever the reason. If"
-        " the token itself is good, there is no such mailbox[ as {mailbox}], or Exchange does not"
-        " know the application by its right object ID: most often it was given that of the App"
-        " registration.",
+        " the token itself is good, there is no such mailbox[ as {mailbox}], or the application is"
+        " registered in Exchange with the wrong Object ID, most often that of the App"
+        " registration, or not at all.",
         fix="Check the address of the mailbox first[, {mailbox}]. Then compare the ObjectId that"
         f" Get-ServicePrincipal shows with the Object ID from {ENTERPRISE_APP}Overview[; it must"
         " be {oid}, the oid of the token]. If it differs, remove that entry with"
@@ -228,7 +228,7 @@ TABLE: Final = (
         url="https://docs.python.org/3/library/ssl.html#verifying-certificates",
         wording=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|"
         r"(?:Hostname|IP address) mismatch, certificate is not valid for",
-        cause="The certificate of the server[ {server}] cannot be verified: it is another host's,"
+        cause="The certificate of the server[ {server}] cannot be verified: it is for another host,"
         " has expired by the clock of this machine, or comes from an authority that is not trusted"
         " here, such as that of a proxy which inspects TLS.",
         fix="Compare the host name and look at the certificate. Where a proxy of your own"

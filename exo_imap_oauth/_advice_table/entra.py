@@ -102,7 +102,7 @@ ENTRA: Final = (
     Row(
         id="enterprise-application-missing", codes="7000229", page="permissions", url=FLOW_URL,
         wording=r"client application \S{1,100} is missing service principal in the tenant",
-        cause="The application is registered, but it has no enterprise application (service"
+        cause="The application is registered, but it has no Enterprise application (service"
         " principal) in the tenant that was asked.",
         fix=f"Grant admin consent in that tenant, which creates it: {REGISTRATION}API"
         " permissions > Grant admin consent.",
