@@ -293,7 +293,7 @@ def _entry(row: Row, example: dict[str, Any], steps: dict[int, str]) -> Iterator
     advice = explain(row.id, **CONTOSO | example["known"] | KNOWN.get(row.id, {}))
     yield f"### {row.id}"
     seen = example["message"] or SAID_BY_CHECK_SETUP[row.id]
-    yield f"{CHECKED}\n\n```text\n{textwrap.fill(seen, 96)}\n```"
+    yield f"{CHECKED}\n\n```text\n{textwrap.fill(seen, 84)}\n```"
     if row.codes:
         yield "Codes: " + ", ".join(f"AADSTS{code}" for code in row.codes.split())
     if row.id in TOLD_BY:
