@@ -1,4 +1,4 @@
-"""Universal Messenger's configuration, ``cmsbs-conf``, to one :class:`InboxConfig` per inbox."""
+"""From Universal Messenger's configuration, ``cmsbs-conf``, to its inboxes."""
 
 from __future__ import annotations
 
