@@ -25,7 +25,7 @@ COMMAND = "python docs/error_table.py"
 INTRODUCTION = """\
 This page says when each error comes, whether the same call may succeed later without anybody changing anything, and what to do.
 
-`error.advice` is the likely cause and the fix, or `None`; `str(error)` shows both. `error.retryable` says whether to try again, and `error.retry_after` is how many seconds the server asked to wait, or `None`. [Troubleshoot](../how-to/troubleshoot.md) lists every piece of advice."""
+`error.advice` is the likely cause and the fix, or `None`; `str(error)` shows both. `error.retryable` says whether to try again, and `error.retry_after` is how many seconds the server asked to wait, or `None`. Where the table says *usually*, an error of that class may say otherwise. [Troubleshoot](../how-to/troubleshoot.md) lists every piece of advice."""
 
 WHAT_TO_DO = {
     "ExoImapOAuthError": "Catch it to catch them all; follow `.advice`, and try again only if `.retryable`.",
@@ -106,7 +106,7 @@ def _row(kind: type[errors.ExoImapOAuthError], depth: int) -> tuple[str, ...]:
 def _retryable(kind: type[errors.ExoImapOAuthError]) -> str:
     usual = "yes" if kind("").retryable else "no"
     may_differ = "retryable" in inspect.signature(kind).parameters
-    return f"{usual}, unless it says otherwise" if may_differ else usual
+    return f"usually {usual}" if may_differ else usual
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From Universal Messenger's configuration, ``cmsbs-conf``, to its inboxes."""
+"""Reads the inboxes that Universal Messenger's configuration, ``cmsbs-conf``, describes."""
 
 from __future__ import annotations
 

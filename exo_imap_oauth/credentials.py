@@ -89,7 +89,7 @@ class ClientSecret:
 
     @property
     def secrets(self) -> list[str]:
-        """What no text may show: the secret, or what the callable returned last."""
+        """The secret, or what the callable returned last, which no text may show."""
         return [self._secret if isinstance(self._secret, str) else self._secret.last]
 
     def current(self) -> ClientSecret:
@@ -238,7 +238,7 @@ class ClientCertificate:
 
     @property
     def secrets(self) -> list[str]:
-        """None: the key is in no text."""
+        """Nothing, since the key is in no text."""
         return []
 
     def current(self) -> Self:
@@ -357,7 +357,7 @@ class ClientAssertion:
 
     @property
     def secrets(self) -> list[str]:
-        """What no text may show: the assertion that was used last."""
+        """The assertion that was used last, which no text may show."""
         return [self._assertion.last]
 
     def current(self) -> Self:

@@ -149,8 +149,8 @@ class InboxListener:
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It survives every failure that may end, even one that somebody has to fix first: a server
-        that is down, a secret that expired and is replaced, a permission that is missing.
+        It carries on after every failure that can pass or be fixed: a server that is down, a secret
+        that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.

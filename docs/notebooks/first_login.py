@@ -15,8 +15,8 @@
 # %% [markdown]
 # # Look inside a login
 #
-# A notebook that shows what each object on the way to a mailbox holds: the configuration, the
-# token, the token source, the error when a step is missing. If you would rather begin with a few
+# This notebook shows what each object on the way to a mailbox holds: the configuration, the token,
+# the token source, and the error when a step is missing. If you would rather begin with a few
 # scripts, take [Your first login](../tutorial/first-login.md).
 #
 # It needs no tenant: an Exchange Online runs on loopback, inside the kernel, with a token endpoint
