@@ -94,12 +94,13 @@ INCLUDED = {
 _LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 
 
-def take_in(_app: Sphinx, docname: str, content: list[str]) -> None:
+def take_in(app: Sphinx, docname: str, content: list[str]) -> None:
     """Give a page the text that it includes, and every link the form that Sphinx knows."""
     folder, text = (DOCS / docname).parent, content[0]
     file = INCLUDED.get(docname)
     if file is not None and file.exists():
         folder, text = file.parent, file.read_text("utf-8")
+        app.env.note_dependency(file)
     content[0] = _LINK.sub(lambda link: _in_site(link, folder), text)
 
 

@@ -23,24 +23,24 @@ ERRORS = Path(__file__).parent / "reference" / "errors.md"
 COMMAND = "python docs/error_table.py"
 
 INTRODUCTION = """\
-Which error comes when, whether the same call may succeed later without anybody changing anything, and what to do.
+This page says when each error comes, whether the same call may succeed later without anybody changing anything, and what to do.
 
-`error.advice` is the likely cause and the fix, or `None`; `str(error)` shows both. `error.retryable` decides whether a program tries again, `error.retry_after` is how many seconds the server asked to wait, or `None`. [Troubleshoot](../how-to/troubleshoot.md) lists every advice."""
+`error.advice` is the likely cause and the fix, or `None`; `str(error)` shows both. `error.retryable` says whether to try again, and `error.retry_after` is how many seconds the server asked to wait, or `None`. Where the table says *usually*, an error of that class may say otherwise. [Troubleshoot](../how-to/troubleshoot.md) lists every piece of advice."""
 
 WHAT_TO_DO = {
-    "ExoImapOAuthError": "Catch it for all of them; follow `.advice`, try again only if `.retryable`.",
+    "ExoImapOAuthError": "Catch it to catch them all; follow `.advice`, and try again only if `.retryable`.",
     "ConfigError": "Correct each of `.problems`: it names file, line and fix.",
     "PropertiesError": "Correct the file `.source` at `.line`.",
     "TokenError": "Follow `.advice`. Without one, the text says what the credential or the cache raised.",
-    "TokenRequestRejected": "Follow `.advice`: mostly a secret, an ID or a consent in the Entra admin center. Support asks for `.correlation_id`.",
+    "TokenRequestRejected": "Follow `.advice`: mostly it is a secret, an ID or a consent in the Entra admin center. Support asks for `.correlation_id`.",
     "TokenEndpointUnavailable": "Try again after `.retry_after` or with growing pauses; if it is not retryable, correct the address or the trust in its certificate.",
-    "InsecureConnectionError": "Connect with TLS and a context that verifies; the text shows the line.",
+    "InsecureConnectionError": "Connect with TLS and a context that verifies; the text shows the line to write.",
     "ImapError": "Follow `.advice`. Without one, the text is the server's own.",
-    "AuthenticationRefused": "Compare mailbox address and object ID as `.advice` says; `check_setup` tells which step is missing.",
-    "MailboxNotConnected": "Run the commands of `.advice`: the address, FullAccess, IMAP switched on.",
+    "AuthenticationRefused": "Compare mailbox address and object ID as `.advice` says; `check_setup` says which step is missing.",
+    "MailboxNotConnected": "Run the commands of `.advice`, which check the address, FullAccess, and whether IMAP is on.",
     "Throttled": "Wait `.retry_after` seconds, then connect again, with fewer connections.",
     "SessionExpired": "Connect again; the token source has a fresh token.",
-    "ConnectionFailed": "Connect again with growing pauses; `.last_reply` is what the server said last.",
+    "ConnectionFailed": "Connect again with growing pauses; `.last_reply` is the last thing the server said.",
 }
 
 
@@ -106,7 +106,7 @@ def _row(kind: type[errors.ExoImapOAuthError], depth: int) -> tuple[str, ...]:
 def _retryable(kind: type[errors.ExoImapOAuthError]) -> str:
     usual = "yes" if kind("").retryable else "no"
     may_differ = "retryable" in inspect.signature(kind).parameters
-    return f"{usual}, unless it says otherwise" if may_differ else usual
+    return f"usually {usual}" if may_differ else usual
 
 
 if __name__ == "__main__":

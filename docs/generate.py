@@ -359,7 +359,7 @@ def _mistakes_table() -> str:
             SEVERITIES[mistake.severity],
             _keys_of(mistake),
             shown(mistake.message),
-            shown(mistake.fix.replace("{belongs}", "what belongs there")),
+            shown(mistake.fix.replace("{belongs}", "the value that belongs there")),
         )
         for mistake in MISTAKES.values()
     ]

@@ -29,7 +29,7 @@ class ExoImapOAuthError(Exception):
     """Base class of every error of this library.
 
     Attributes:
-        advice: Likely cause and fix, or None where nothing is known about the message.
+        advice: Likely cause and fix, or None where the message is not known.
         retryable: Whether the same call may succeed later without anybody changing anything.
         retry_after: Seconds that the server asked to wait, or None.
     """
@@ -206,11 +206,11 @@ class TokenEndpointUnavailable(TokenError):
 
 
 class InsecureConnectionError(ExoImapOAuthError):
-    """A token or secret would have left over plain or unverified TLS; it did not."""
+    """A token or secret would have been sent without TLS or over unverified TLS; it was not."""
 
 
 class UnverifiedTlsWarning(UserWarning):
-    """A token is sent over TLS that nobody verified, as the caller allowed; once per process."""
+    """A token is sent over unverified TLS, as the caller allowed; given once per process."""
 
 
 for _name in __all__:  # where users find them, and where pickles and texts of errors look

@@ -47,7 +47,7 @@ class AuthenticationRefused(ImapError):
 class MailboxNotConnected(ImapError):
     """The token was accepted, but the mailbox does not open.
 
-    Retryable where Exchange said a reason that can pass, such as a mailbox that is being moved.
+    Retryable where Exchange gave a reason that can pass, such as a mailbox that is being moved.
     """
 
 
@@ -61,7 +61,7 @@ class Throttled(ImapError):
 
 
 class SessionExpired(ImapError, imaplib.IMAP4.abort):
-    """Exchange ended the session because its token expired. Reconnect with a fresh one."""
+    """Exchange ended the session because its token expired. Reconnect with a fresh token."""
 
     def __init__(self, message: str, *, advice: Advice | None = None) -> None:
         super().__init__(message, advice=advice, retryable=True)

@@ -64,7 +64,7 @@ class SetupReport:
 
     @property
     def first_failure(self) -> Check | None:
-        """The first check that failed: fix this one first."""
+        """The first check that failed, which is the one to fix first."""
         return next((check for check in self.checks if check.status == "failed"), None)
 
     @property

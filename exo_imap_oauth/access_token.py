@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class AccessToken:
     """A bearer token with its times, shaped like azure-core's ``AccessToken``.
 
-    ``repr()``, ``str()`` and HTML leave the token out; :attr:`token`,
-    :func:`dataclasses.asdict` and :mod:`pickle` hold it: treat them as secrets. Two tokens are
+    ``repr()``, ``str()`` and HTML leave the token out. :attr:`token`,
+    :func:`dataclasses.asdict` and :mod:`pickle` hold it, so treat them as secrets. Two tokens are
     equal only if they are the same object.
 
     Attributes:
         token: The token itself, as it goes to the server.
         expires_on: When it expires, Unix seconds.
-        refresh_on: From when on a new one is fetched ahead, Unix seconds.
+        refresh_on: From when on the next one is fetched ahead of time, Unix seconds.
         obtained_on: When the request for it was sent, Unix seconds.
     """
 

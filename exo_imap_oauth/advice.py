@@ -1,4 +1,4 @@
-"""What a message of Entra or Exchange means: its likely cause, the fix, ready commands.
+"""What a message from Entra or Exchange means: its likely cause, the fix, ready commands.
 
 Codes count first, then the stable part of the wording; what the table in ``_advice_table``
 does not know gets no advice.
@@ -34,7 +34,7 @@ ADVICE_IDS: Final = tuple(row.id for row in TABLE)
 """Every id that an :class:`Advice` can have."""
 
 RETRYABLE: Final = frozenset(row.id for row in TABLE if row.retryable)
-"""The ids of what can pass without anybody changing anything."""
+"""The ids of the advice whose cause can pass without anybody changing anything."""
 
 _BY_ID: Final = {row.id: row for row in TABLE}
 _BY_CODE: Final = {code: row for row in TABLE for code in row.codes.split()}
@@ -61,11 +61,11 @@ class Advice:
 
 
 def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice | None:
-    """Say what an error message means, or None where it is not known for sure.
+    """The advice for an error message, or None where its meaning is not known for sure.
 
     The message may be a whole JSON body, a line of another program's log or the text of an
-    exception; nothing of it is repeated in the advice. Where it names several things, the one
-    that says why counts. Time grows with its length, no faster.
+    exception; nothing of it is repeated in the advice. Where it names several causes, the one
+    that explains the others counts. The time taken grows linearly with its length.
 
     Args:
         message: What the token endpoint, the IMAP server or the connection to them said.
@@ -101,7 +101,7 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
 
 
 def explain(advice_id: str, **known: str) -> Advice:
-    """Give the advice of an id: for callers who know the cause without a message.
+    """The advice with a given id, for callers who know the cause without a message.
 
     Args:
         advice_id: One of :data:`ADVICE_IDS`.

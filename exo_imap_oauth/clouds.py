@@ -1,6 +1,6 @@
 """The Microsoft clouds: which Entra authority, IMAP host and scope belong together.
 
-Everything that is known of Microsoft's hosts, resources and audiences stands here.
+Everything that is known about Microsoft's hosts, resources and audiences is kept here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Universal Messenger's configuration, ``cmsbs-conf``, to one :class:`InboxConfig` per inbox."""
+"""Reads the inboxes that Universal Messenger's configuration, ``cmsbs-conf``, describes."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class ClientSecret:
 
     Raises:
         TypeError: It is neither a string nor callable.
-        ValueError: It is empty, or holds what no secret holds.
+        ValueError: It is empty, or holds a line end or another invisible character.
     """
 
     __slots__ = ("_secret", "fingerprint")
@@ -89,7 +89,7 @@ class ClientSecret:
 
     @property
     def secrets(self) -> list[str]:
-        """What no text may show: the secret, or what the callable returned last."""
+        """The secret, or what the callable returned last, which no text may show."""
         return [self._secret if isinstance(self._secret, str) else self._secret.last]
 
     def current(self) -> ClientSecret:
@@ -148,12 +148,12 @@ class ClientCertificate:
 
     Entra knows the certificate, uploaded to the app registration, and never sees the key. This
     needs the extra ``certificate``: ``pip install 'exo-imap-oauth[certificate]'``. Make one with
-    :meth:`from_pem` or :meth:`from_pfx`. Those of one certificate are equal.
+    :meth:`from_pem` or :meth:`from_pfx`. Two that were made from one certificate are equal.
 
-    It is not pickled, since it holds a private key; load it in each process.
+    It cannot be pickled, since it holds a private key; load it in each process.
 
     Attributes:
-        expires_on: When the certificate ends, in Unix seconds.
+        expires_on: When the certificate expires, in Unix seconds.
         thumbprint: The SHA-1 digest of the certificate, as the portal shows it: 40 hexadecimal
             digits in capitals. It tells certificates apart and is no secret.
     """
@@ -238,7 +238,7 @@ class ClientCertificate:
 
     @property
     def secrets(self) -> list[str]:
-        """None: the key is in no text."""
+        """Nothing, since the key is in no text."""
         return []
 
     def current(self) -> Self:
@@ -357,7 +357,7 @@ class ClientAssertion:
 
     @property
     def secrets(self) -> list[str]:
-        """What no text may show: the assertion that was used last."""
+        """The assertion that was used last, which no text may show."""
         return [self._assertion.last]
 
     def current(self) -> Self:

@@ -1,4 +1,4 @@
-"""Log in to Exchange Online over IMAP, and tell its refusals apart."""
+"""Login to Exchange Online over IMAP; its refusals become typed errors."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def authenticate_xoauth2(
     """Log in on an open connection with SASL XOAUTH2.
 
     The initial response goes out with the command where the server takes it (SASL-IR,
-    RFC 4959). A cached token that is refused is replaced, once, by a new one. Neither the
-    debug output of imaplib nor its buffer gets to see the token that is sent.
+    RFC 4959). A cached token that is refused is replaced, once, by a new one. The token that is
+    sent appears neither in the debug output of imaplib nor in its command log.
 
-    Where the connection has a timeout, each wait ends after it, and all of them together after
+    If the connection has a timeout, each wait ends after that time, and all waits together after
     twice as long; then the connection is cut.
 
     Args:
@@ -96,11 +96,11 @@ def authenticate_xoauth2(
         ConnectionFailed: The server closed the connection, or did not answer in time.
         ImapError: The server does not offer XOAUTH2, or said something else.
         TokenError: The source got no token.
-        TypeError: ``token`` is none of these, or has to be awaited.
+        TypeError: ``token`` is none of the above, or has to be awaited.
         ValueError: ``user`` or ``token`` holds characters that would forge the message.
 
-    What a foreign credential or a function raises passes unchanged, save for a note with the
-    advice (:pep:`678`) where its text is known.
+    What a foreign credential or a function raises is passed on unchanged, except that a note with
+    the advice (:pep:`678`) is added where its text is known.
     """
     bearer = Bearer(user, token, scope)
     del token
@@ -142,9 +142,9 @@ def open_mailbox(
 
     In the body, the client's commands raise :class:`~exo_imap_oauth.errors.ConnectionFailed`
     for a connection that is lost or silent, and this library's errors for texts that are known.
-    Other errors of imaplib pass unchanged, as those of the body itself do, and a returned ``NO``
-    is the caller's: :func:`ok` makes it data or an error. Messages marked ``\Deleted`` are not
-    expunged by leaving the body.
+    Other errors of imaplib, and those of the body itself, are passed on unchanged. A ``NO`` is
+    returned, not raised: put :func:`ok` around the command to get its data or an error. Messages
+    marked ``\Deleted`` are not expunged by leaving the body.
 
     Args:
         user: The mailbox, such as ``inbox@contoso.com``.
@@ -157,9 +157,9 @@ def open_mailbox(
         scope: What a foreign credential is asked for.
         ssl_context: Must verify certificate and host name. Default: what this machine trusts.
         timeout: Seconds for each wait: for the name service, for connecting, for each answer
-            of the server. From looking up the name to the selected folder all of them together
-            end after twice as long; LOGOUT is waited for 3 seconds. The token is obtained before,
-            within the deadline of its source.
+            of the server. All waits together, from looking up the name to the selected folder,
+            end after twice as long; LOGOUT may take 3 seconds. The token is obtained before
+            that, within the deadline of its source.
 
     Returns:
         A context manager that yields the client.
@@ -167,11 +167,11 @@ def open_mailbox(
     Raises:
         ConnectionFailed: On entering: name not found, refused, TLS failure, BYE, no answer in
             time. In the body: the connection is lost or silent.
-        ImapError: On entering: the folder does not open; where there is none of this name, the
-            error names those that there are.
+        ImapError: On entering: the folder does not open; if there is no folder of this name, the
+            error lists the folders that exist.
         ValueError: An argument that cannot work.
 
-    On entering it raises, besides, what :func:`authenticate_xoauth2` does.
+    On entering, it also raises whatever :func:`authenticate_xoauth2` raises.
 
     Example:
         >>> with open_mailbox("inbox@contoso.com", source) as imap:  # doctest: +SKIP
@@ -251,7 +251,7 @@ def _typed_body_error(
 
 
 def ok(reply: tuple[str, list[Any]]) -> list[Any]:
-    """The data of a command that succeeded; what :mod:`imaplib` returns says NO without raising.
+    """The data of a command that succeeded; a ``NO``, which imaplib returns, is an error.
 
     Args:
         reply: What a method of :class:`imaplib.IMAP4` returned, such as ``imap.search(…)``.

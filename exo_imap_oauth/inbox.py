@@ -38,7 +38,7 @@ _TLS = {"implicit": "TLS from the start", "starttls": "STARTTLS", "none": "no TL
 
 
 class InboxFields(TypedDict, total=False):
-    """The fields of an :class:`InboxConfig` beside its token endpoint."""
+    """The fields of an :class:`InboxConfig` other than its token endpoint."""
 
     user: Required[str]
     client_id: str | None
@@ -66,11 +66,11 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
     """All that is needed to read one inbox; without Universal Messenger, write it by hand.
 
     It checks itself: what can never work is a :class:`~exo_imap_oauth.errors.ConfigError` with
-    all problems, named after the fields; what is suspicious stands in :attr:`warnings`. Blanks
+    all problems, named after the fields; what is suspicious is listed in :attr:`warnings`. Blanks
     around a value are removed, except from a secret.
 
     ``repr()`` leaves the client secret out; :attr:`client_secret`, :func:`dataclasses.asdict`
-    and :mod:`pickle` hold it: treat them as secrets.
+    and :mod:`pickle` hold it, so treat them as secrets.
 
     >>> inbox = InboxConfig(
     ...     user="inbox@contoso.example",
@@ -194,8 +194,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
 
         They are named after the fields: ``EXO_IMAP_USER``, ``EXO_IMAP_CLIENT_ID``,
         ``EXO_IMAP_CLIENT_SECRET`` and so on; ``EXO_IMAP_TENANT_ID`` and ``EXO_IMAP_CLOUD``
-        stand for token endpoint, host and scope. ``EXO_IMAP_CLIENT_SECRET_FILE`` names a file
-        that holds the value, and so does every other name with ``_FILE``.
+        can take the place of token endpoint, host and scope. ``EXO_IMAP_CLIENT_SECRET_FILE``
+        names a file that holds the value; ``_FILE`` does the same for every other variable.
 
         Args:
             prefix: What the names begin with.
@@ -262,7 +262,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         return _html.secret_text(is_called=not isinstance(self.client_secret, str))
 
     def token_source(self, **options: Unpack[TokenSourceOptions]) -> TokenSource:
-        """Make the source of this inbox's access tokens.
+        """The source of this inbox's access tokens.
 
         Args:
             **options: How to fetch and keep tokens, as in
@@ -310,8 +310,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         """Open the mailbox and select its folder; to be used in a ``with`` statement.
 
         Args:
-            token: A token or what gives one; by default :meth:`token_source`, which then
-                trusts the same ``ssl_context`` as the IMAP connection.
+            token: A token, or something that gives one. By default :meth:`token_source`, with the
+                same ``ssl_context`` as the IMAP connection.
             **options: ``folder``, ``readonly``, ``ssl_context`` and ``timeout`` of
                 :func:`~exo_imap_oauth.imap.open_mailbox`, which also says what is raised
                 when the ``with`` statement is entered.

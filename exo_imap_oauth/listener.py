@@ -1,7 +1,7 @@
-"""Each unread message of an inbox to a function, until it is stopped.
+"""Hands each unread message of an inbox to a function, until it is stopped.
 
 A message is handed over first and marked as read afterwards: a crash in between repeats it, and
-loses none. Whatever goes wrong on the way, the listener says so and tries again.
+loses none. Whatever goes wrong on the way, the listener reports it and tries again.
 """
 
 from __future__ import annotations
@@ -79,17 +79,20 @@ class InboxListener:
 
     Args:
         inbox: The inbox. Its folder is opened for writing.
-        handle: Gets each message. Listeners of several inboxes call it from several threads.
-        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source. A token
-            as such serves until it expires: a listener that lives longer needs what gives one.
+        handle: Called with the inbox and each message, from several threads if there are several
+            listeners.
+        token: As for :meth:`InboxConfig.open`; by default the inbox's own token source. A bare
+            token serves until it expires; a listener that lives longer needs something that gives
+            new ones.
         ssl_context: For both servers. Default: what this machine trusts.
-        on_failure: Is told each failure with the seconds until the next try: of the connection,
-            or a :class:`MessageNotHandled`. What it raises itself is logged.
-        timeout: Seconds that the server has for each answer.
+        on_failure: Called with the inbox, each failure and the seconds until the next try. It is
+            a failure of the connection, or a :class:`MessageNotHandled`. What ``on_failure``
+            itself raises is logged.
+        timeout: Seconds that the server may take for each answer.
         look_every: Seconds between two looks into the inbox, if the server says nothing.
         pause: Seconds before another try after a failure; doubled each time, and shortened at
             random by up to a half. What a server asks for (``retry_after``) counts instead.
-        longest_pause: Seconds of the longest such pause, and of that after a failure that
+        longest_pause: Seconds of the longest such pause, and of the pause after a failure that
             somebody has to fix.
 
     Raises:
@@ -146,8 +149,8 @@ class InboxListener:
     def run(self) -> None:
         """Listen until :meth:`stop`.
 
-        It goes on after whatever may heal, even where somebody has to fix it first: a server
-        that is down, a secret that expired and is replaced, a permission that is missing.
+        It carries on after every failure that can pass or be fixed: a server that is down, a secret
+        that expired and is replaced, a permission that is missing.
 
         Raises:
             RuntimeError: It is running already.
@@ -163,7 +166,7 @@ class InboxListener:
                         self._bell.wait(pause)
 
     def stop(self) -> None:
-        """End :meth:`run` within a second, for good; only ``handle`` is waited for.
+        """End :meth:`run` for good, within a second; only a running ``handle`` is waited for.
 
         Any thread and any signal handler may call it.
         """
@@ -277,8 +280,9 @@ def listen(
 ) -> None:
     """Listen to inboxes, each in a thread of its own, until SIGTERM or SIGINT.
 
-    To be called in the main thread, which is the one that gets signals. The first signal lets
-    what is being handled end; a second one does what it did before.
+    To be called in the main thread, which is the one that gets signals. After the first
+    signal, messages that are being handled are finished; a second one acts as if ``listen`` were
+    not there.
 
     Args:
         inboxes: For example ``load_config().values()``.
@@ -289,8 +293,8 @@ def listen(
         RuntimeError: This is not the main thread.
         ValueError: There is no inbox, or an argument cannot work.
 
-    Besides, it raises what :class:`InboxListener` does, and a ``BaseException`` of ``handle``,
-    such as ``SystemExit``, which ends all listeners.
+    It also raises what :class:`InboxListener` raises, and a ``BaseException`` of ``handle``, such
+    as ``SystemExit``, which ends all listeners.
     """
     listeners = [InboxListener(inbox, handle, **options) for inbox in inboxes]
     if not listeners:

@@ -66,7 +66,7 @@ _SCRIPT: Final = """\
 
 
 def quote(value: str) -> str:
-    """Write a value as one PowerShell string literal, in single quotes: nothing is expanded.
+    """A value as one PowerShell string literal, in single quotes: nothing is expanded.
 
     The typographic single quotes, U+2018 to U+201B, end such a literal too, so they are doubled
     like ``'``; the double ones, U+201C to U+201E, mean nothing in it.
@@ -79,7 +79,7 @@ def quote(value: str) -> str:
 
     Raises:
         ValueError: If the value holds a control character, a line break of any kind or an
-            invisible character: what it does could not be told from how it looks.
+            invisible character: nobody could see what the command does.
     """
     for character in value:
         if not character.isprintable():
@@ -101,17 +101,16 @@ def exchange_setup_script(
     display_name: str | None = None,
     cloud: Cloud = Cloud.WORLDWIDE,
 ) -> str:
-    """Write the PowerShell script with which an administrator sets up Exchange Online.
+    """The PowerShell script with which an administrator sets up Exchange Online.
 
-    It is one block to paste; what is done already is not done again, and it ends by showing what
-    is set.
+    It is one block to paste. It skips what has been done before, and ends by showing the result.
 
     Args:
         tenant_id: Directory (tenant) ID or primary ``.onmicrosoft.com`` domain; Microsoft
             documents both for ``Connect-ExchangeOnline -Organization``.
         client_id: Application (client) ID.
-        enterprise_object_id: Object ID of the enterprise application, not of the App registration.
-        mailboxes: Addresses of the mailboxes, one at least.
+        enterprise_object_id: Object ID of the Enterprise application, not of the App registration.
+        mailboxes: Addresses of the mailboxes, at least one.
         display_name: A name for the service principal within Exchange.
         cloud: The cloud of the tenant. :attr:`Cloud.US_GOVERNMENT` is GCC High; the script says
             what a DoD tenant writes instead.

@@ -19,8 +19,8 @@ __all__ = ["Property", "parse"]
 class Property(NamedTuple):
     """One entry of a file. Its ``repr()`` leaves the value out, which may be a secret.
 
-    The value's own ``repr()`` is ``(hidden)`` where "secret" or "password" stands in it or in
-    the key: two lines that became one hold the secret in the value of another key.
+    The value's own ``repr()`` is ``(hidden)`` if it or the key contains "secret" or "password":
+    where two lines became one, the secret is in the value of another key.
 
     Attributes:
         key: The key.

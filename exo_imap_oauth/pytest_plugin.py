@@ -37,10 +37,10 @@ def _exo_imap_oauth_pool() -> Iterator[ExchangePool]:
 
 @pytest.fixture
 def exchange_factory(_exo_imap_oauth_pool: ExchangePool) -> Iterator[ExchangeFactory]:
-    """Call it for a loopback Exchange Online in which nothing is set up yet.
+    """A function that gives a loopback Exchange Online in which nothing is set up yet.
 
-    ``exchange_factory(ready=True)`` gives one like ``exchange_online``. They are independent
-    of each other, run until the test ends, and are trusted by default, by way of
+    ``exchange_factory(ready=True)`` gives one like ``exchange_online``. All are independent of
+    each other, run until the test ends, and are trusted by default, by way of
     ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``. The process-wide token cache starts empty.
     """
     with _exo_imap_oauth_pool.factory() as factory:

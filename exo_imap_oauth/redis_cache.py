@@ -46,13 +46,13 @@ return 0
 class RedisTokenCache(TokenCache):
     """Keeps tokens in Redis, encrypted, each until it expires; thread-safe, and safe across fork.
 
-    Whichever process needs a token first fetches it, under a lock that lapses if the process
-    dies; the others wait for it. Where Redis is slow, full, read-only or gone, tokens are
-    fetched directly, with one warning in the log: no login fails or waits for it, beyond one
-    second for each question, and then Redis is left alone for five seconds.
+    The process that needs a token first fetches it, under a lock that lapses if the process
+    dies; the others wait for it. If Redis is slow, full, read-only or gone, tokens are fetched
+    directly, with one warning in the log. No login fails because of it, or waits more than one
+    second for an answer; after a failure Redis is left alone for five seconds.
 
-    Entries hold no clock of a host: they live as long in Redis as their token, so that hosts
-    whose clocks differ by some minutes can share them. An entry that was tampered with, that
+    Entries do not depend on the clock of a host: each lives in Redis as long as its token, so
+    hosts whose clocks differ by some minutes can share them. An entry that was tampered with, that
     another key encrypted, or that another version of this library wrote counts as absent.
 
     Args:
@@ -68,7 +68,7 @@ class RedisTokenCache(TokenCache):
 
     Raises:
         ImportError: The extra ``redis`` is not installed.
-        TypeError: ``client`` is asynchronous or no client.
+        TypeError: ``client`` is asynchronous, or not a client.
         ValueError: There is no key, or one of them is not a Fernet key.
 
     Example:
@@ -154,7 +154,7 @@ class RedisTokenCache(TokenCache):
         lock = self._client.lock(self._name("lock", key), timeout=lease, thread_local=False)
         is_ours = self._asked(lambda: bool(lock.acquire(blocking=False)))
         try:
-            yield is_ours is not False  # without Redis, everybody fetches for himself
+            yield is_ours is not False  # without Redis, each process fetches its own
         finally:
             if is_ours:
                 self._asked(lambda: _release(lock))

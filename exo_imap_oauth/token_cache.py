@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TokenCache(Protocol):
-    """What a token source asks of a cache.
+    """What a token source needs of a cache.
 
     Keys are opaque digests over endpoint, client, scope and credential. Implementations are
     thread-safe. A source reads its cache only when it holds no fresh token itself.
@@ -45,17 +45,17 @@ class TokenCache(Protocol):
             lease: Seconds after which the right lapses.
 
         Returns:
-            A context that yields True if the token is ours to fetch, False if another
+            A context that yields True if the caller is to fetch the token, False if another
             process is fetching it.
         """
         ...
 
 
 class MemoryTokenCache(TokenCache):
-    """Keeps tokens in this process; each until it expires.
+    """Keeps tokens in this process, each until it expires.
 
     Args:
-        maxsize: Number of tokens; beyond it, the least recently used is forgotten.
+        maxsize: Highest number of tokens; beyond it, the least recently used is forgotten.
 
     Raises:
         ValueError: ``maxsize`` is not positive.
@@ -105,7 +105,7 @@ def default_cache() -> MemoryTokenCache:
 
 @contextmanager
 def replaced_default(cache: MemoryTokenCache) -> Generator[None]:
-    """Have another cache be the default one for a while, in all threads: for tests."""
+    """Make another cache the default one inside a ``with`` block, in all threads; for tests."""
     global _default  # noqa: PLW0603 - there is one in a process
     before, _default = _default, cache
     try:

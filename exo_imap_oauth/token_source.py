@@ -38,23 +38,23 @@ class TokenSource:
 
     It has the shape of azure-core's ``TokenCredential``. Any number of threads may share one;
     sources with the same endpoint, client, scope and credential share their token too. It
-    does not survive :mod:`pickle`; build one in each process from the same arguments.
+    cannot be pickled; build one in each process from the same arguments.
 
     Args:
         tenant_id: The directory (tenant) ID, or one of the tenant's domain names.
         client_id: The application (client) ID.
         client_secret: The client secret's *Value*, or a callable that returns the current one.
-            The callable is asked for each token request, in another thread, and at once if the
-            last secret was refused; equal callables count as the same secret.
+            The callable is called for each token request, in another thread, and again at once if
+            the last secret was refused; equal callables count as the same secret.
         certificate: In place of a secret: signs an assertion for each token request.
         assertion: In place of a secret, for workload identity federation: a callable that
-            returns the current assertion of the other issuer, a JWT. It is asked for each token
+            returns the current assertion of the other issuer, a JWT. It is called for each token
             request, in another thread; equal callables count as the same credential.
         cloud: Supplies the authority and the default scope.
         scope: One resource and ``/.default``. Default: the cloud's.
         token_uri: The token endpoint, https. Default: the one of the cloud and the tenant.
         cache: Where tokens are kept. Default: one cache for the whole process.
-        ssl_context: Used as given. Default: what this machine trusts.
+        ssl_context: Used as it is; it must verify. Default: what this machine trusts.
         timeout: Seconds for one HTTP exchange.
         deadline: Seconds for all tries of one fetch; no caller waits longer.
         refresh_margin: Seconds before expiry from which on a new token is fetched ahead, where
@@ -186,7 +186,7 @@ class TokenSource:
         """A valid token: the one at hand, or a new one.
 
         A token inside its refresh window is returned at once while a new one is fetched in the
-        background; if that fails, it goes on being returned until it expires.
+        background; if that fails, the old one is still returned until it expires.
 
         Args:
             *scopes: None, or this source's own scope (azure-core's ``TokenCredential``).

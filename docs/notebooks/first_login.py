@@ -13,11 +13,15 @@
 # ---
 
 # %% [markdown]
-# # A first login
+# # Look inside a login
 #
-# This notebook logs in to a mailbox of Exchange Online and reads it. It needs no tenant: an
-# Exchange Online runs on loopback, inside the kernel, with a token endpoint and an IMAP server
-# that answer as the real ones do. The last section says what changes with a tenant of your own.
+# This notebook shows what each object on the way to a mailbox holds: the configuration, the token,
+# the token source, and the error when a step is missing. If you would rather begin with a few
+# scripts, take [Your first login](../tutorial/first-login.md).
+#
+# It needs no tenant: an Exchange Online runs on loopback, inside the kernel, with a token endpoint
+# and an IMAP server that answer as the real ones do. The last section says what changes with a
+# tenant of your own.
 #
 # Install what it needs first:
 #
@@ -28,9 +32,9 @@
 # %% [markdown]
 # ## An Exchange Online to try it on
 #
-# `ready_exchange()` is a context manager: every step of the set-up is done, and the servers run
-# until it is left. A `with` block ends with its cell, so an `ExitStack` keeps it open until the
-# last cell closes it.
+# `ready_exchange()` gives an Exchange Online in which every step of the set-up is done. It is a
+# context manager, and its servers run until it is left. A `with` block ends with its cell, so an
+# `ExitStack` keeps this one open until the last cell closes it.
 
 # %%
 from contextlib import ExitStack, chdir
@@ -50,8 +54,8 @@ print("enterprise_object_id", app.enterprise_object_id)
 print("app_object_id       ", app.app_object_id)
 
 # %% [markdown]
-# These are the IDs that an administrator collects. The `enterprise_object_id` is the one that
-# Exchange must know; the `app_object_id` is the one that is often taken by mistake.
+# These are the IDs that an administrator meets in the portal. Exchange must know the
+# `enterprise_object_id`; the `app_object_id` is often taken for it by mistake.
 
 # %% [markdown]
 # ## The configuration
@@ -73,8 +77,8 @@ config = load_config("cmsbs-conf")
 config
 
 # %% [markdown]
-# Each setting stands with its file and line. The client secret is there, and it is `(hidden)`:
-# no value of this library shows a secret or a token in a notebook, so its outputs can be shared.
+# Each setting is shown with its file and line, and the client secret as `(hidden)`: no value of
+# this library shows a secret or a token in a notebook, so its outputs can be shared.
 #
 # `config.default` is the primary inbox. Without Universal Messenger you would write the same
 # `InboxConfig` by hand, or read it from the environment.
@@ -87,7 +91,7 @@ inbox
 # ## The token
 #
 # A token source gets access tokens from Entra for the application itself; no person signs in.
-# To show it fetches nothing: it has `no token yet`.
+# Showing a source fetches nothing, so this one has `no token yet`.
 
 # %%
 source = inbox.token_source()

@@ -54,7 +54,7 @@ report.ok, report.summary
 # %% [markdown]
 # ## The mailbox permission was forgotten
 #
-# This is the one failure that the how-to for Universal Messenger names.
+# This is the one failure that the vendor's how-to for Universal Messenger names.
 
 # %%
 exchange.remove_mailbox_permission(mailbox, app.enterprise_object_id)
@@ -95,8 +95,8 @@ check_setup(inbox, enterprise_object_id=app.enterprise_object_id)
 
 # %% [markdown]
 # Two checks failed: `role` and, as its consequence, `authenticate`. Fix the first failure and run
-# the check again. The server's answer `AUTHENTICATE failed.` is the same for every cause; the
-# missing role in the token is what tells.
+# the check again. The server's answer `AUTHENTICATE failed.` is the same for every cause; only
+# the missing role in the token shows which one it is.
 
 # %%
 exchange.grant_admin_consent(app)
@@ -134,9 +134,8 @@ check_setup(second_inbox, enterprise_object_id=second.app_object_id)
 
 # %% [markdown]
 # `object-id` failed: the token's `oid` is the right one, and it is not the one that was given. The
-# commands remove the wrong entry first and then register the right one. Had no
-# `enterprise_object_id` been given, that check would be skipped, and `authenticate` would say what
-# to compare.
+# commands remove the wrong entry first and then register the right one. Without
+# `enterprise_object_id`, that check would be skipped, and `authenticate` would say what to compare.
 
 # %%
 exchange.new_service_principal(second.client_id, second.enterprise_object_id)
@@ -171,7 +170,7 @@ check_setup(inbox, enterprise_object_id=app.enterprise_object_id)
 
 # %% [markdown]
 # Eight checks are skipped, because without a token they have nothing to look at. The IMAP server
-# was tried all the same, so you know that the network is not to blame. The fix is a new secret,
+# was tried nevertheless, so you know that the network is not to blame. The fix is a new secret,
 # whose Value goes into the configuration.
 
 # %%
@@ -218,7 +217,7 @@ check_setup(inbox, enterprise_object_id=app.enterprise_object_id).ok
 # %% [markdown]
 # ## What to look at
 #
-# | first failure | where the fault lies |
+# | first failure | where to look |
 # |---|---|
 # | `config` | a value in the configuration |
 # | `token-endpoint`, `imap-endpoint` | the network: firewall, proxy, certificates |

@@ -30,7 +30,7 @@ class SupportsGetToken(Protocol):
     """A token source: ours, or any credential of azure-identity."""
 
     def get_token(self, *scopes: str) -> HasToken:
-        """A token for the scope; its ``token`` is the string."""
+        """A token for the scope, whose ``token`` is the text."""
         ...
 
 

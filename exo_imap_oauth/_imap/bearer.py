@@ -39,7 +39,7 @@ class _Invalidates(Protocol):
 
 
 Token = str | AccessToken | GivesToken
-"""What can log in: a token's text, an :class:`AccessToken`, or what gives one when asked."""
+"""What a login takes: a token's text, an :class:`AccessToken`, or something that gives one."""
 
 _EXPECTED = (
     "a TokenSource, a credential, a function that returns a token, an AccessToken or a string"

@@ -44,7 +44,7 @@ class MessageNotHandled(ExoImapOAuthError):
     def give_up(self) -> None:
         """Have the message marked as read, so that it is not handed over again.
 
-        To be called by ``on_failure``, which may have put the message aside before.
+        To be called by ``on_failure``, which can first put the message aside.
         """
         self.given_up = True
 

@@ -1,7 +1,7 @@
 """A loopback Exchange Online: token endpoint and IMAP server in this process, for tests.
 
-It is set up with the administrator's steps, and leaving one out gives the answer that the real
-service gives. Needs the extra ``testing``: ``pip install 'exo-imap-oauth[testing]'``.
+It is set up with the administrator's steps. If one is left out, it answers as the real service
+does. Needs the extra ``testing``: ``pip install 'exo-imap-oauth[testing]'``.
 
 Example:
     >>> from exo_imap_oauth.imap import ok

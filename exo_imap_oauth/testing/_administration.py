@@ -36,7 +36,7 @@ class EntraAdministration:
 
         Args:
             display_name: Its name.
-            tenant_id: The tenant (a GUID), which comes to be if need be; by default
+            tenant_id: The tenant (a GUID), which is made if need be; by default
                 :attr:`tenant_id`.
             token_lifetime: How long its access tokens live, in seconds.
 
@@ -125,7 +125,7 @@ class EntraAdministration:
             The certificate; the ``pem`` of one that was made here holds the private key too.
 
         Raises:
-            TypeError: ``certificate`` is a file name, say, and not what the file holds.
+            TypeError: ``certificate`` is not ``bytes``, but a file name, for example.
             ValueError: There is no certificate in it, its key is not RSA, or ``lifetime``
                 is given for one that was not made here.
         """
@@ -149,7 +149,7 @@ class EntraAdministration:
         *,
         key: bytes | Mapping[str, Any] | None = None,
     ) -> FederatedCredential:
-        """Trust in the tokens of another issuer, such as a Kubernetes cluster or GitHub.
+        """Trust the tokens of another issuer, such as a Kubernetes cluster or GitHub.
 
         Unlike Entra, the loopback Exchange does not read the keys from the issuer's address.
 

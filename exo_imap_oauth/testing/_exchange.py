@@ -60,10 +60,10 @@ class LoopbackExchange(EntraAdministration):
                                                           ``* BYE Connection closed. 14``
     ====================================================  =========================================
 
-    What was set up is undone as an administrator does, or by the passing of time:
+    To undo what was set up, do what an administrator does, or let time pass:
     :meth:`expire_client_secret`, :meth:`revoke_consent`, :meth:`remove_permission`,
     :meth:`remove_mailbox_permission`, :meth:`set_cas_mailbox`, :meth:`advance_clock`.
-    What fails on the way there is a :class:`Fault`, see :meth:`inject`.
+    Failures of the network or of the services are a :class:`Fault`, see :meth:`inject`.
 
     Exchange decides what a session may open when it logs in: what is granted or taken away
     afterwards is seen by the next login. All methods may be called from any thread.
@@ -120,7 +120,7 @@ class LoopbackExchange(EntraAdministration):
             self._loop.stop()
 
     def reset(self) -> None:
-        """End all connections and forget everything: as if it were entered again.
+        """End all connections and forget everything, as if it were entered again.
 
         Addresses and CA stay; the tenant is another one, so that old tokens are of no use.
         """
@@ -258,8 +258,8 @@ class LoopbackExchange(EntraAdministration):
         which they were injected.
 
         Args:
-            fault: What; its description says which of the following it takes.
-            times: How often; None: until :meth:`Injection.remove`.
+            fault: What goes wrong; its description says which of the following it takes.
+            times: How often; with None, until :meth:`Injection.remove`.
             seconds: How long, or the pause that the service asks for.
             command: The IMAP command to wait for, such as ``SELECT`` or ``UID FETCH``.
             reply: What the refusal begins with, ``BAD`` or ``NO``; Exchange says both.
@@ -285,7 +285,7 @@ class LoopbackExchange(EntraAdministration):
     def refresh_in(self) -> int | None:
         """After how many seconds the token endpoint asks for a new token (``refresh_in``).
 
-        None, as it is by default: it says nothing of it. Set it for the answers to come.
+        None, the default: its answers do not say. Setting it changes the answers that follow.
         """
         return self._endpoint.refresh_in
 

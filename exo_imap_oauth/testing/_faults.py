@@ -18,7 +18,7 @@ class Fault(Enum):
     """What :meth:`LoopbackExchange.inject` makes go wrong.
 
     ``TOKEN_`` faults strike at the token endpoint, ``IMAP_`` faults at the IMAP server. Every
-    fault takes ``times``; what else ``inject`` takes for it stands in brackets, with its
+    fault takes ``times``; what else ``inject`` takes for it is given in brackets, with its
     default. A fault *at a command* strikes at the next command of any kind, including the
     ``CAPABILITY`` that most clients begin with, unless ``command`` names one.
 
@@ -163,11 +163,11 @@ class Injection:
         """Wait until it has struck a number of times.
 
         Args:
-            hits: How many times, counted from its injection.
+            hits: How many times, counted since it was injected.
             timeout: Seconds to wait at most.
 
         Raises:
-            TimeoutError: It has not.
+            TimeoutError: It has struck less often in that time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._hits >= hits, timeout):

@@ -134,7 +134,7 @@ class FederatedCredential:
             **claims: What it says otherwise, such as ``sub="system:serviceaccount:a:b"``.
 
         Raises:
-            ValueError: The issuer's key is not ours, but was given as ``key``.
+            ValueError: The issuer's key was given as ``key``, so there is nothing to sign with.
         """
         if self._private_key is None:
             raise ValueError("only the holder of the private key that belongs to key can sign")

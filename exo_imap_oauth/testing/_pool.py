@@ -74,7 +74,7 @@ class ExchangeFactory:
     """Gives loopback Exchanges, which run until the test ends.
 
     Attributes:
-        made: Those that were given.
+        made: The exchanges that it gave so far.
     """
 
     def __init__(self, pool: ExchangePool, trust: ExitStack) -> None:

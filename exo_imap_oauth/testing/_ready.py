@@ -131,11 +131,11 @@ def ready_exchange(
             of the client secret.
         trust: Whether its CA is trusted by default inside the ``with`` block, by way of
             ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``; these belong to the whole process, and
-            name what they named before once the last such block has ended. If not, pass
-            ``exchange.ssl_context`` to what connects.
+            get their former values back when the last such block has ended. With False, pass
+            ``exchange.ssl_context`` to whatever connects.
         refresh_in: After how many seconds its answers ask for a new token; None: not at all.
 
     Returns:
-        A context manager that gives itself, with ``app``, ``secret``, ``mailbox`` and ``inbox``.
+        A context manager that yields itself, with ``app``, ``secret``, ``mailbox`` and ``inbox``.
     """
     return ReadyExchange(certificate=certificate, trust=trust, refresh_in=refresh_in)

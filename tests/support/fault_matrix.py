@@ -39,7 +39,7 @@ class Fault(NamedTuple):
         outcome: The class of the error, or ``works``.
         retryable: The error's attribute; None where it has none.
         within: After how long at most; a key of :data:`LIMITS`.
-        retried: What the library tries again by itself.
+        retried: Whether and for how long the library tries again by itself.
     """
 
     place: str
@@ -47,7 +47,7 @@ class Fault(NamedTuple):
     outcome: str
     retryable: bool | None
     within: str
-    retried: str = "nothing"
+    retried: str = "no"
 
     @property
     def id(self) -> str:
@@ -57,7 +57,7 @@ class Fault(NamedTuple):
 
 ENDPOINT, IMAP, MACHINE = "token endpoint", "IMAP", "this machine"
 STAGES = ("greeting", "CAPABILITY", "AUTHENTICATE", "SELECT")
-_UNTIL = "the request, until `deadline`"
+_UNTIL = "until `deadline`"
 
 
 def _endpoint(
@@ -67,7 +67,7 @@ def _endpoint(
 
 
 def _for_good(what: str, *, retryable: bool = False, within: str = "at once") -> Fault:
-    return _endpoint(what, retryable=retryable, within=within, retried="nothing")
+    return _endpoint(what, retryable=retryable, within=within, retried="no")
 
 
 def _imap(place: str, what: str, within: str, *, retryable: bool = True) -> Fault:
@@ -186,22 +186,22 @@ _INTRODUCTION = f"""\
 <!-- Made from tests/support/fault_matrix.py by: {COMMAND} -->
 # Reliability
 
-What a program gets when servers, the network or its own machine fail. Every row is a test: the fault is made to happen, the error's class, its `retryable` and the time are compared with the row, and afterwards there must be no thread and no socket of the library left, and the same process logs in as if nothing had happened. The one exception is a name lookup that hangs: its thread stays until the system gives up, but no caller waits for it.
+This page says what a program gets when servers, the network or its own machine fail. Every row is a test: it makes the fault happen, and compares the error's class, its `retryable` and the time with the row. Afterwards no thread and no socket of the library may be left, and the same process logs in as if nothing had happened. The one exception is a name lookup that hangs: its thread stays until the system gives up, but no caller waits for it.
 
 - `timeout` and `deadline` are those of `TokenSource` for the token endpoint (10 s and 30 s unless given), and `timeout` is that of `open_mailbox` for IMAP (30 s). With IMAP it is the longest single wait; all waits together, from looking up the server's name to the selected folder, take at most {LIMIT_OF_TOTAL}, and LOGOUT at most {LIMIT_OF_LOGOUT}. A busy machine may add up to {SLACK:.0f} s.
-- **Nothing is lost.** A failure on the way in happens before any message is touched. What was done in the body of `open_mailbox` stands when LOGOUT fails. A token that is still valid is returned while the endpoint fails, so these rows are for a program that has none.
-- **Tried again** is what the library does by itself. `retryable` says whether the same call may succeed later without anybody changing anything; a program that gets `yes` waits, at least `retry_after` seconds if the server asked for that, and calls again.
+- **Nothing is lost.** A login that fails has not touched any message. If LOGOUT fails, what was done in the body of `open_mailbox` still stands. While the endpoint fails, a token that is still valid is returned, so the rows of the token endpoint are for a program that has none.
+- **Tried again** says whether and for how long the library itself repeats the token request. `retryable` says whether the same call may succeed later without anybody changing anything; a program that gets `yes` waits, at least `retry_after` seconds if the server asked for that, and calls again.
 """  # noqa: E501 - a page's lines are as long as its sentences
 
 _FUZZING = """\
-## Whatever the bytes are
+## Fuzzed, whatever the bytes are
 
-What reads bytes from outside is fuzzed: `.properties` files, a whole configuration, the answer of the token endpoint, the challenge of AUTHENTICATE, the texts that get advice, and all that an IMAP server says from its greeting to LOGOUT. Each input must end in a result or in a documented error, within 5 s of CPU time. A few hundred inputs for each run with the tests. To run more:
+Everything that reads bytes from outside is fuzzed: `.properties` files, a whole configuration, the answer of the token endpoint, the challenge of AUTHENTICATE, the texts that get advice, and all that an IMAP server says from its greeting to LOGOUT. Each input must end in a result or in a documented error, within 5 s of CPU time. A few hundred inputs for each of these run with the tests. To run more:
 
 <!-- not run: fuzzing takes as long as one gives it -->
 
 ```
-python -m tests.fuzz                                        # the names
+python -m tests.fuzz                                        # lists the harnesses
 python -m tests.fuzz properties --executions 1000000 --seed 1
 ```
 
