@@ -132,7 +132,7 @@ def _row(advice_id: str, known: dict[str, str]) -> Row:
     """The row of an id; where more is known than the id tells, the one that says it."""
     if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
         return _SECRET_ID_PASTED
-    if advice_id == BUNDLE.id and "bundle" in known:
+    if advice_id == BUNDLE.id and known.get("bundle") and known.get("bundle_variable"):
         return BUNDLE
     if advice_id == PROXY[""].id and "proxy" in known:
         return PROXY.get(known.get("proxy_problem", ""), PROXY[""])

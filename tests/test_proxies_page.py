@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 import subprocess
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -96,9 +95,9 @@ def at_proxy_example(port: int, monkeypatch: pytest.MonkeyPatch, credential: str
     monkeypatch.setenv("HTTPS_PROXY", f"http://{credential}proxy.example:8080")
 
 
-def shown(inbox: InboxConfig, check: str, *, timeout: float = 10.0, **options: Any) -> str:
+def shown(inbox: InboxConfig, check: str, **options: Any) -> str:
     """What a report shows of a check that failed."""
-    report = str(check_setup(inbox, timeout=timeout, **options))
+    report = str(check_setup(inbox, timeout=10.0, **options))
     found = re.search(rf"^FAILED   {check} .*\n(?: .*\n)+", report, re.MULTILINE)
     assert found, report
     return found[0]
@@ -206,27 +205,6 @@ def test_a_proxy_whose_name_is_unknown_is_named_with_its_variable(
     assert f"Check the address of the proxy in {variable}," in said
     assert "pass-word" not in said
     assert "user" not in said
-
-
-@pytest.mark.parametrize("is_proxy", [True, False])
-def test_who_is_silent_is_told_as_silent(
-    is_proxy: bool, exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.create_server((HOST, 0)) as silent:
-        port = silent.getsockname()[1]
-        inbox = at_microsoft(exchange)
-        if is_proxy:
-            at_proxy_example(port, monkeypatch)
-            who = "login.microsoftonline.com cannot be reached through the proxy proxy.example:8080"
-        else:
-            uri = f"https://{HOST}:{port}/contoso.example/oauth2/v2.0/token"
-            inbox, who = replace(inbox, token_uri=uri), f"{HOST}:{port} cannot be reached"
-        said = " ".join(shown(inbox, "token-endpoint", timeout=0.5).split())
-        source = inbox.token_source(timeout=0.3, deadline=0.3)
-        with pytest.raises(TokenEndpointUnavailable, match=r"TimeoutError: no answer within 0\."):
-            source.get_token()
-    variable = " (HTTPS_PROXY)" if is_proxy else ""
-    assert f"{who}{variable}: TimeoutError: no answer within 0.45 s" in said
 
 
 def test_the_report_of_a_proxy_that_cannot_work(
