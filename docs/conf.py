@@ -44,7 +44,6 @@ exclude_patterns = ["*.py", "examples/**", "pictures/**"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3  # as GitHub makes them, so that a link works in both places
 myst_fence_as_directive = ["mermaid"]
-suppress_warnings = ["toc.not_readable"]
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True

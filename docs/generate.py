@@ -230,16 +230,16 @@ STEPS = {
 
 # Pages of ours that say more.
 _CERTIFICATES = "[certificates and federated identities](certificate.md)"
-_PROXIES = "[behind a proxy, with a private CA](proxies.md)"
+_PROXIES = "[proxies](proxies.md)"
 _RELIABILITY = "[reliability](../explanation/reliability.md)"
 GUIDES = {
     "certificate-not-registered": _CERTIFICATES,
     "assertion-time": _CERTIFICATES,
     "assertion-invalid": _CERTIFICATES,
     "federated-credential-mismatch": _CERTIFICATES,
+    "token-loop": "[what a program shares](../explanation/processes.md)",
     "certificate-untrusted": _PROXIES,
     "token-endpoint-unreachable": _PROXIES,
-    "token-loop": "[what a program shares](../explanation/processes.md)",
     "throttled": _RELIABILITY,
     "session-expired": _RELIABILITY,
     "entra-unavailable": _RELIABILITY,

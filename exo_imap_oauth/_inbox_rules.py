@@ -230,15 +230,15 @@ RULES = (
          fix="Write the name again without it."),
     Rule(id="invisible-character", severity="error", but=("folder",),
          when=lambda c: not c.value.isprintable(),
-         message="holds a no-break blank or another invisible character, as a copy from a web page"
-         " or a word processor does.", fix=_TYPE_IT),
+         message="contains a no-break space or another invisible character, as a copy from a web"
+         " page or a word processor does.", fix=_TYPE_IT),
     Rule(id="odd-character", severity="entra", but=("folder",),
          when=lambda c: ODD.search(c.value),
          message="holds a typographic quote or dash, as a copy from a web page or a word processor"
          " does.", fix=_TYPE_IT),
     Rule(id="padded", severity="warning", but=("client_secret",),
          when=lambda c: c.padded,
-         message="has blanks around it; they are ignored here.", fix="Remove the blanks."),
+         message="has spaces around it; they are ignored here.", fix="Remove the spaces."),
     # -- the connection
     Rule(id="server-no-host", severity="error", fields=("host",),
          when=lambda c: not _HOST.fullmatch(c.value),
@@ -279,7 +279,7 @@ RULES = (
          " have.", fix=_ENTER),
     Rule(id="uri-path", severity="entra", fields=("token_uri",),
          when=lambda c: tenant_of(c.value) is None,
-         message="has another path than /<tenant_id>/oauth2/v2.0/token.", fix=_ENTER),
+         message="has a path other than /<tenant_id>/oauth2/v2.0/token.", fix=_ENTER),
     Rule(id="uri-no-path", severity="error", fields=("token_uri",),
          when=lambda c: not _url(c.value).path.strip("/"),
          message="ends at the host: a token endpoint has a path.", fix=_ENTER),
@@ -312,8 +312,8 @@ RULES = (
          message="looks like a GUID: it is the Secret ID, not the Value.", fix=_NEW_SECRET),
     Rule(id="secret-blanks", severity="entra", fields=("client_secret",),
          when=lambda c: re.search(r"\s", c.value),
-         message="holds a blank, perhaps at its end; it would be sent too.",
-         fix="Remove the blank."),
+         message="contains a space, perhaps at its end; it would be sent too.",
+         fix="Remove the space."),
     Rule(id="secret-quoted", severity="entra", fields=("client_secret",),
          when=lambda c: _is_quoted(c.value),
          message="has single quotes, or quotes inside its quotes.",
@@ -339,7 +339,8 @@ RULES = (
     # -- what is sent to the token endpoint, whoever's it is
     Rule(id="not-plain", severity="error", fields=("token_uri", "client_id", "scope"),
          when=lambda c: _NOT_PLAIN.search(c.value),
-         message="holds a blank or a character outside ASCII, which a token request cannot hold.",
+         message="contains a space or a character outside ASCII, which a token request cannot"
+         " hold.",
          fix=_ENTER),
 )
 # fmt: on

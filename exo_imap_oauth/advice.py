@@ -78,7 +78,7 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
               ``port``, ``token_uri``, ``scope``, ``thumbprint`` (of a certificate): fill the texts
               and commands.
             - ``aud``, ``oid``, ``roles``: claims of the token that was refused, the roles
-              separated by blanks, empty for none. They tell ``role-missing``,
+              separated by spaces, empty for none. They tell ``role-missing``,
               ``audience-wrong`` and ``object-id-mismatch`` from ``authenticate-refused``.
             - ``proxy``, ``proxy_variable``: the host and port of the proxy on the way to the token
               endpoint, and the variable that names it; ``proxy_problem``: its answer, ``403`` or

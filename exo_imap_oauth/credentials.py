@@ -322,7 +322,7 @@ class ClientAssertion:
     credential. The callable is asked for each token request.
 
     Args:
-        assertion: Returns the current assertion; blanks and line ends around it are dropped.
+        assertion: Returns the current assertion; spaces and line ends around it are dropped.
 
     Raises:
         TypeError: It is not callable.

@@ -152,7 +152,7 @@ def open_mailbox(
         host: The IMAP server.
         port: Default: 993, with STARTTLS 143.
         starttls: Whether TLS starts on a plain connection (RFC 3501 section 6.2.1).
-        folder: The folder's name as people write it: blanks and umlauts are encoded here.
+        folder: The folder's name as people write it: spaces and umlauts are encoded here.
         readonly: Whether to EXAMINE instead of SELECT, so that nothing can change.
         scope: What a foreign credential is asked for.
         ssl_context: Must verify certificate and host name. Default: what this machine trusts.

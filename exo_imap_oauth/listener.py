@@ -1,4 +1,4 @@
-"""Each unread message of an inbox to a function, for ever.
+"""Each unread message of an inbox to a function, until it is stopped.
 
 A message is handed over first and marked as read afterwards: a crash in between repeats it, and
 loses none. Whatever goes wrong on the way, the listener says so and tries again.

@@ -24,7 +24,7 @@ class Property(NamedTuple):
 
     Attributes:
         key: The key.
-        value: The value; quotes and trailing blanks are part of it.
+        value: The value; quotes and trailing spaces are part of it.
         source: The file, as given to :func:`parse`.
         line: The line in which the entry begins, from 1.
     """

@@ -202,7 +202,7 @@ class RedisTokenCache(TokenCache):
     def _asked(self, ask: Callable[[], _T], secret: str = "") -> _T | None:
         """What Redis answers; None if it does not, and for a while after that.
 
-        It is asked in a thread: a client without a ``socket_timeout`` waits for ever.
+        It is asked in a thread: a client without a ``socket_timeout`` waits indefinitely.
         """
         unanswered = self._question
         if time.monotonic() < self._ask_again_at or (unanswered and unanswered.is_alive()):

@@ -13,7 +13,7 @@ from support import HOST, authority
 from support.pages import DOCS, blocks, run
 
 from exo_imap_oauth import check_setup
-from exo_imap_oauth.testing._trust import trusted
+from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,10 @@ def _server(exchange: ReadyExchange) -> Iterator[SubmissionServer]:
     exchange.add_permission(exchange.app, ROLE)
     exchange.grant_admin_consent(exchange.app)
     allowed = {(exchange.mailbox, exchange.app.enterprise_object_id)}
-    with trusted(authority().cert_pem.bytes()), SubmissionServer(exchange, allowed) as server:
+    with (
+        DEFAULT_TRUST.trusted(authority().cert_pem.bytes()),
+        SubmissionServer(exchange, allowed) as server,
+    ):
         yield server
 
 
@@ -153,8 +156,8 @@ def test_a_server_that_is_not_trusted_gets_no_token(
 ) -> None:
     source = exchange.inbox.token_source()
     source.get_token()
-    monkeypatch.setenv("SSL_CERT_FILE", str(exchange.write_ca("ca.pem")))
-    with pytest.raises(ssl.SSLCertVerificationError):
+    with monkeypatch.context() as patch, pytest.raises(ssl.SSLCertVerificationError):
+        patch.setenv("SSL_CERT_FILE", str(exchange.write_ca("ca.pem")))
         page["send"](note(exchange), exchange.mailbox, source)
     assert server.responses == []
 

@@ -189,6 +189,7 @@ def test_the_other_command_listens_until_sigterm(
     assert (program.returncode, told) == (0, "")
 
 
+@pytest.mark.slow  # .ci/run installs pytest-django for these alone
 def test_the_tests_pass_under_pytest_django(project: Path) -> None:
     if importlib.util.find_spec("pytest_django") is None:
         skip_or_fail("pip install pytest-django")

@@ -38,7 +38,7 @@ MADE_BY_SPHINX = {"genindex.html", "py-modindex.html", "search.html"}
 def warnings_of_build(source: Path, target: Path) -> str:
     """Build a site as CI does; what Sphinx warns of, which is not all that kernels write."""
     warnings = target.with_suffix(".warnings")
-    options = ["-W", "--keep-going", "-q", "-b", "html", "-w", warnings]
+    options: list[str | Path] = ["-W", "--keep-going", "-q", "-b", "html", "-w", warnings]
     built = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, "-d", f"{target}.doctrees", source, target],
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,8 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 from support.pages import DOCS, blocks, run
 
+from exo_imap_oauth.testing import Fault, ready_exchange
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
 
 PAGE = DOCS / "how-to/testing.md"
 FILES = {
@@ -58,7 +63,7 @@ def run_pytest(folder: Path, *options: str) -> str:
     [
         pytest.param(["-p", "no:randomly"], id="alone"),
         pytest.param(["-n", "2"], id="xdist"),
-        pytest.param(["-p", "randomly"], id="randomly"),
+        pytest.param(["-p", "randomly"], id="randomly", marks=pytest.mark.slow),
     ],
 )
 def test_the_pages_tests_pass(folder: Path, options: list[str]) -> None:
@@ -120,6 +125,35 @@ def test_the_pages_commands_pass(folder: Path) -> None:
         executable, *arguments = command.split()
         assert executable == "python"
         assert "OK" in python(folder, *arguments)
+
+
+def test_every_line_of_the_table_does_something(trusted_exchange: ReadyExchange) -> None:
+    lines = PAGE.read_text("utf-8").partition("## All of it")[2].partition("\n## ")[0].split("\n")
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    codes = re.findall(r"`((?:exchange\.)?\w+(?:\(| = )[^`]*)`", table)
+    assert len(codes) == 19
+    names = {name: getattr(trusted_exchange, name) for name in dir(trusted_exchange)} | {
+        "exchange": trusted_exchange,
+        "ready_exchange": ready_exchange,
+        "Fault": Fault,
+        "issuer": "https://cluster.example/",
+        "subject": "system:serviceaccount:mail:reader",
+    }
+    for code in codes:
+        exec(code, names)
+
+
+def test_a_program_in_a_process_of_its_own_trusts_the_exchange(
+    trusted_exchange: ReadyExchange, tmp_path: Path
+) -> None:
+    trusted_exchange.write_config(tmp_path)
+    (tmp_path / "reader.py").write_text(FILES["reader.py"])
+    program = """
+from exo_imap_oauth import load_config
+from reader import unread_subjects
+print(len(unread_subjects(load_config().default)))
+"""
+    assert python(tmp_path, "-c", program) == "3\n"
 
 
 def test_the_blocks_without_a_file_run_one_after_the_other() -> None:

@@ -138,7 +138,9 @@ def _path(source: str | PathLike[str], container: str) -> Path:
     text = str(source)
     if len(text) > _LONGEST_PATH or "\n" in text or "-----BEGIN" in text:
         how = ".encode()" if container == "PEM" else " through base64.b64decode()"
-        raise _Unusable(f"this text is no path of a file. Give its content as bytes: text{how}.")
+        raise _Unusable(
+            f"this text is not the path of a file. Give its content as bytes: text{how}."
+        )
     if not text.strip():
         raise _Unusable("the path is empty.")
     return Path(text)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SecretFile:
-    """A callable that reads a client secret from its file, each time anew.
+    """A callable that reads a client secret from its file, again each time.
 
     It goes where a ``client_secret`` goes. A secret that another program replaces in the file,
     as container platforms do, is thus used from the next token request on. Files of one path

@@ -11,7 +11,7 @@ Example:
     ...         ok(imap.search(None, "ALL"))
     [b'1 2 3']
 
-What its servers have to say goes to the logger ``exo_imap_oauth.testing``.
+Its servers log to ``exo_imap_oauth.testing``.
 """
 
 from __future__ import annotations

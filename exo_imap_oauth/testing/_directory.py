@@ -294,4 +294,4 @@ def _guid(value: str, name: str) -> str:
     try:
         return str(uuid.UUID(value))
     except ValueError:
-        raise ValueError(f"{name} is no GUID: {value!r}") from None
+        raise ValueError(f"{name} is not a GUID: {value!r}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, Self, overload
 
@@ -43,9 +44,15 @@ class ExchangePool(ExitStack):
                 yield factory
             finally:
                 for exchange in factory.made:
-                    with suppress(RuntimeError):  # it was stopped by the test
-                        exchange.reset()
-                        self._idle.append(exchange)
+                    self._take_back(exchange)
+
+    def _take_back(self, exchange: LoopbackExchange) -> None:
+        if _a_fetch_goes_on():  # it would use up the faults of the next test
+            exchange.__exit__(None, None, None)
+            return
+        with suppress(RuntimeError):  # it was stopped by the test
+            exchange.reset()
+            self._idle.append(exchange)
 
     def take(self, kind: type[LoopbackExchange]) -> LoopbackExchange:
         """A clean one that nobody else uses."""
@@ -56,6 +63,11 @@ class ExchangePool(ExitStack):
         # The factory sees to the trust, which ends with the test and not with the server.
         made = ReadyExchange(trust=False) if kind is ReadyExchange else LoopbackExchange()
         return self.enter_context(made)
+
+
+def _a_fetch_goes_on() -> bool:
+    """Whether a thread of this library still works for a test that has ended."""
+    return any(thread.name.startswith("exo_imap_oauth-") for thread in threading.enumerate())
 
 
 class ExchangeFactory:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-_KEPT_FILES = 16  # so many bundles of past CAs may lie in the folder while it is in use
+_KEPT_FILES = 16  # bundles that stay in the folder, while it is in use, for CAs to come back
 
 
 class _DefaultTrust:

@@ -229,7 +229,7 @@ def test_wrong_arguments_are_value_errors(exchange: ReadyExchange) -> None:
         exchange.add_permission(app, "Mail.Read")
     with pytest.raises(ValueError, match="FullAccess"):
         exchange.add_mailbox_permission(exchange.mailbox, app.enterprise_object_id, "All")
-    with pytest.raises(ValueError, match="no GUID"):
+    with pytest.raises(ValueError, match="not a GUID"):
         exchange.new_service_principal(app.client_id, "object")
     with pytest.raises(ValueError, match="exists already"):
         exchange.add_mailbox(exchange.mailbox.upper())

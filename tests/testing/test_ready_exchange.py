@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from exo_imap_oauth.errors import TokenEndpointUnavailable
 from exo_imap_oauth.imap import ok
 from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
 from exo_imap_oauth.testing._faults import _DEFAULT_SECONDS, AT_A_COMMAND
+from exo_imap_oauth.testing._pool import ExchangePool
 from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
 if TYPE_CHECKING:
@@ -59,17 +62,26 @@ def test_blocks_in_many_threads_are_trusted_and_leave_the_environment_as_it_was(
     before = dict(os.environ)
     all_are_inside = threading.Barrier(4, timeout=30)
 
-    def read_so_often(number: int) -> list[bytes]:
+    def read_so_often(number: int) -> int:
+        messages = 0
         with ready_exchange() as exchange:
             all_are_inside.wait()
             for _ in range(number):  # so that they do not end in the order they began in
                 with exchange.inbox.open() as imap:
-                    found = ok(imap.search(None, "ALL"))
-        return found
+                    messages += len(ok(imap.search(None, "ALL"))[0].split())
+        return messages
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(read_so_often, [1, 2, 3, 4])) == [[b"1 2 3"]] * 4
+        assert list(pool.map(read_so_often, [1, 2, 3, 4])) == [3, 6, 9, 12]
     assert dict(os.environ) == before
+
+
+def test_it_runs_beside_a_loop_such_as_that_of_a_notebook() -> None:
+    async def cell() -> list[bytes]:
+        with ready_exchange() as exchange, exchange.inbox.open() as imap:
+            return ok(imap.search(None, "ALL"))
+
+    assert asyncio.run(cell()) == [b"1 2 3"]
 
 
 def test_blocks_may_end_in_the_order_in_which_they_began() -> None:
@@ -124,16 +136,41 @@ def test_a_bundle_that_cannot_be_read_leaves_the_environment_as_it_was(
 
 
 def test_many_blocks_one_after_the_other_do_not_fill_the_disk() -> None:
+    folders: set[Path] = set()
     with DEFAULT_TRUST.kept():
         for _ in range(30):
             with DEFAULT_TRUST.trusted(trustme.CA().cert_pem.bytes()):
-                folder = Path(os.environ["SSL_CERT_FILE"]).parent
+                folders.add(Path(os.environ["SSL_CERT_FILE"]).parent)
+        (folder,) = folders
         assert len(list(folder.iterdir())) <= 20
     assert not folder.exists()
 
 
 def bundle() -> bytes:
     return Path(os.environ["SSL_CERT_FILE"]).read_bytes()
+
+
+def test_a_fetch_that_a_test_leaves_behind_does_not_meet_the_next_test() -> None:
+    goes_on = threading.Event()
+    with ExchangePool() as pool:
+        with pool.factory() as factory:
+            first = factory(ready=True)
+            secret = first.secret.value
+
+            def slow_secret() -> str:
+                goes_on.wait(30)
+                return secret
+
+            inbox = replace(first.inbox, client_secret=slow_secret)
+            with pytest.raises(TokenEndpointUnavailable):
+                inbox.token_source(deadline=0.1).get_token()
+        with pool.factory() as factory:
+            fault = factory(ready=True).inject(Fault.TOKEN_RESET)
+            goes_on.set()
+            for thread in threading.enumerate():
+                if thread.name.startswith("exo_imap_oauth-"):
+                    thread.join(30)
+            assert fault.hits == 0
 
 
 def test_without_trust_its_context_is_needed() -> None:
