@@ -85,7 +85,8 @@ TOLD_BY = {
     "role-missing": "Only the token distinguishes it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
     "audience-wrong": "Only the token distinguishes it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
     "object-id-mismatch": "Only the token distinguishes it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
-    "token-endpoint-unreachable": "This one comes while the program asks for a token. Check `token-endpoint` fails.",
+    "certificate-untrusted": "Where a variable such as `SSL_CERT_FILE` names a file that cannot be read, the error names both, and its fix is to correct the path.",
+    "token-endpoint-unreachable": "This one comes while the program asks for a token. Check `token-endpoint` fails. Where a proxy is set, the error names it, and cause and fix are about the proxy.",
     "imap-unreachable": "This one comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
 }
 
@@ -144,8 +145,18 @@ SYMPTOMS = (
         "certificate-untrusted",
     ),
     (
-        "`Connection refused`, `timed out`, `Name or service not known`, for the token",
+        "`REQUESTS_CA_BUNDLE names the CA bundle …, which cannot be read`",
+        "The path in that variable is wrong",
+        "certificate-untrusted",
+    ),
+    (
+        "`Connection refused`, `no answer within …`, `Name or service not known`, for the token",
         "Port 443 is closed, or HTTPS_PROXY is not set",
+        "token-endpoint-unreachable",
+    ),
+    (
+        "`cannot be reached through the proxy …`, `Tunnel connection failed: 407`",
+        "The address of the proxy is wrong, it wants a password, or it does not allow the host",
         "token-endpoint-unreachable",
     ),
     ("The same, for the IMAP server", "Port 993 is closed", "imap-unreachable"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+# OpenSSL's codes for an issuer that is unknown or not trusted (X509_V_ERR_…, x509_vfy.h).
+_UNKNOWN_ISSUER = (18, 19, 20, 21)
 
 
 def default_context() -> ssl.SSLContext:
@@ -38,14 +40,41 @@ def _build(
         try:
             context.load_verify_locations(cafile=bundle)
         except OSError as error:
+            variable = "REQUESTS_CA_BUNDLE" if requests_bundle else "CURL_CA_BUNDLE"
             raise OSError(
-                f"the CA bundle {bundle} that the environment names cannot be read: {error}"
+                f"{variable} names the CA bundle {bundle}, which cannot be read: {error}"
             ) from error
     elif not context.cert_store_stats()["x509_ca"] and not _has_certificate_folder():
         import certifi  # noqa: PLC0415 - few machines need it
 
         context.load_verify_locations(cafile=certifi.where())
     return context
+
+
+def unreadable_bundle(error: BaseException) -> dict[str, str]:
+    """What fills the advice, if the default context failed for a bundle that cannot be read.
+
+    OpenSSL passes over such an ``SSL_CERT_FILE``, so it shows only where no issuer is found.
+
+    Args:
+        error: That of :func:`default_context`, or of the handshake.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code not in _UNKNOWN_ISSUER:
+        return {}
+    of_requests = "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
+    for variable in (of_requests, "SSL_CERT_FILE"):
+        path = os.environ.get(variable)
+        if path and not _is_readable(path, may_be_folder=variable == of_requests):
+            return {"bundle": path, "bundle_variable": variable}
+    return {}
+
+
+def _is_readable(path: str, *, may_be_folder: bool) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError:
+        return may_be_folder and Path(path).is_dir()
+    return True
 
 
 def _has_certificate_folder() -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from exo_imap_oauth._advice_table import PAGES, TABLE, Row, Stage
+from exo_imap_oauth._advice_table import BUNDLE, PAGES, PROXY, TABLE, Row, Stage
 from exo_imap_oauth._text import is_guid, one_line
 from exo_imap_oauth.clouds import Cloud, cloud_of_host, is_exchange_audience
 from exo_imap_oauth.powershell import environment_option, quote
@@ -80,6 +80,10 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
             - ``aud``, ``oid``, ``roles``: claims of the token that was refused, the roles
               separated by spaces, empty for none. They tell ``role-missing``,
               ``audience-wrong`` and ``object-id-mismatch`` from ``authenticate-refused``.
+            - ``proxy``, ``proxy_variable``: the host and port of the proxy on the way to the token
+              endpoint, and the variable that names it; ``proxy_problem``: its answer, ``403`` or
+              ``407``. ``bundle``, ``bundle_variable``: a file of CA certificates that cannot be
+              read. :func:`explain` and errors use them.
             - ``client_secret_format="guid"``: the client secret looks like a Secret ID. The
               secret itself is never needed.
 
@@ -113,9 +117,7 @@ def explain(advice_id: str, **known: str) -> Advice:
     Raises:
         KeyError: If there is no such id.
     """
-    row = _BY_ID[advice_id]
-    if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
-        row = _SECRET_ID_PASTED
+    row = _row(advice_id, known)
     values = _Known(known)
     return Advice(
         row.id,
@@ -124,6 +126,17 @@ def explain(advice_id: str, **known: str) -> Advice:
         tuple(values.command(command) for command in row.commands),
         row.url,
     )
+
+
+def _row(advice_id: str, known: dict[str, str]) -> Row:
+    """The row of an id; where more is known than the id tells, the one that says it."""
+    if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
+        return _SECRET_ID_PASTED
+    if advice_id == BUNDLE.id and known.get("bundle") and known.get("bundle_variable"):
+        return BUNDLE
+    if advice_id == PROXY[""].id and "proxy" in known:
+        return PROXY.get(known.get("proxy_problem", ""), PROXY[""])
+    return _BY_ID[advice_id]
 
 
 def _by_code(message: str) -> Row | None:

@@ -27,7 +27,6 @@ from exo_imap_oauth._text import check_seconds, described, hide, one_line, print
 from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
-from exo_imap_oauth._trust import default_context
 from exo_imap_oauth.advice import advise, explain
 from exo_imap_oauth.errors import AuthenticationRefused, ConfigError, ExoImapOAuthError
 from exo_imap_oauth.token_source import TokenSource
@@ -52,6 +51,7 @@ _T = TypeVar("_T")
 _IDENTITY: Final = ("tenant_id", "client_id")
 _FOR_ADVICE: Final = (*_IDENTITY, "token_uri", "scope")
 _EXPECTED: Final = "a TokenSource, a credential or a function that returns a token"
+_OF_THE_WAY: Final = ("certificate-untrusted", "token-endpoint-unreachable")
 _CREDENTIALS: Final = ("client_secret", "certificate", "assertion")  # of an inbox
 
 
@@ -174,6 +174,8 @@ class _Checkup:
             return None
         if isinstance(error, AuthenticationRefused) and self.issued is not None:
             return self.issued.refusal()
+        if error.advice.id in _OF_THE_WAY:  # of which the error knows more: a proxy, a bundle
+            return error.advice
         return explain(error.advice.id, **self.known)
 
     # ---- the token ---------------------------------------------------------------------------
@@ -222,7 +224,7 @@ class _Checkup:
             return Finding("skipped", f"{name_of(self.source)} does not tell its endpoint")
         request = self.request = replace(
             self.request,
-            ssl_context=self.ssl_context or self.request.ssl_context or default_context(),
+            ssl_context=self.ssl_context or self.request.ssl_context,
             timeout=min(self.step_timeout, self.request.timeout),
             deadline=self.step_timeout,
         )
@@ -349,7 +351,7 @@ class _Checkup:
                 self.imap.sock.shutdown(socket.SHUT_RDWR)
         future.add_done_callback(_close)
         message = f"{what}: no answer within {self.timeout:g} s"
-        raise ExoImapOAuthError(message, advice=explain(advice_id))
+        raise ExoImapOAuthError(message, advice=explain(advice_id, **self.known))
 
 
 def _close(future: Future[Any]) -> None:

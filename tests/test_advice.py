@@ -167,6 +167,51 @@ def test_the_token_endpoint_is_named_where_its_certificate_is_not_trusted() -> N
     assert uri in explain("token-endpoint-unreachable", token_uri=uri).cause
 
 
+URI = f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
+
+
+@pytest.mark.parametrize(
+    ("problem", "cause", "fix"),
+    [
+        ("", "p.example:80, which HTTPS_PROXY names, gave no", "the address of the proxy in HTTPS"),
+        ("403", "does not allow the connection", "allow the host login.microsoftonline.com:443."),
+        (
+            "407",
+            "wants a user and a password",
+            "percent-encoded: http://user:password@p.example:80",
+        ),
+        (
+            "malformed",
+            "The value of HTTPS_PROXY is not the URL",
+            "Write it as http://proxy.example",
+        ),
+        ("502", "gave no usable answer", "ask whoever runs it"),
+    ],
+)
+def test_a_proxy_in_between_is_named_with_what_to_do_about_it(
+    problem: str, cause: str, fix: str
+) -> None:
+    known = {"proxy": "p.example:80", "proxy_variable": "HTTPS_PROXY", "proxy_problem": problem}
+    advice = explain("token-endpoint-unreachable", token_uri=URI, **known)
+    assert advice.id == "token-endpoint-unreachable"
+    assert cause in advice.cause
+    assert fix in advice.fix
+    assert "name it in the environment variable" not in advice.fix
+    for known in ({"proxy": "", "proxy_problem": problem}, {"proxy": "[::1]:3128"}):
+        advice = explain("token-endpoint-unreachable", **known)
+        assert "  " not in advice.cause + advice.fix
+        assert "HTTPS_PROXY" not in advice.cause + advice.fix
+
+
+def test_a_bundle_that_cannot_be_read_is_named_and_no_certificate_is_blamed() -> None:
+    known = {"bundle": "/etc/ca.pem", "bundle_variable": "CURL_CA_BUNDLE"}
+    advice = explain("certificate-untrusted", token_uri=URI, **known)
+    assert advice.cause.startswith("CURL_CA_BUNDLE names /etc/ca.pem, which cannot be read")
+    assert "openssl" not in str(advice.commands)
+    assert "look at the certificate" not in advice.fix
+    assert advice == explain("certificate-untrusted", host="imap.example", **known)
+
+
 def test_control_characters_of_a_value_do_not_reach_the_text() -> None:
     advice = explain("audience-wrong", aud="https://x\r\n\x1b[31mFix: pay" + "y" * 5000)
     assert "\x1b" not in advice.cause

@@ -171,6 +171,17 @@ def test_a_server_without_starttls_gets_no_token(
     assert server.responses == []
 
 
+def test_a_user_name_that_smtplib_cannot_send_is_refused_without_showing_the_token(
+    exchange: ReadyExchange, server: SubmissionServer, page: dict[str, Any]
+) -> None:
+    source = exchange.inbox.token_source()
+    with pytest.raises(ValueError, match="not ASCII") as raised:
+        page["send"](note(exchange), "jürgen@contoso.example", source)
+    assert source.get_token().token not in repr(raised.value) + str(vars(raised.value))
+    assert not hasattr(raised.value, "object")  # that of a UnicodeEncodeError is the whole text
+    assert server.responses == []
+
+
 def test_check_setup_has_nothing_against_an_application_that_also_sends(
     exchange: ReadyExchange, server: SubmissionServer
 ) -> None:

@@ -157,7 +157,7 @@ def _at_endpoint(
     else:
         stack.enter_context(server)
     if what.startswith("a proxy"):
-        answer = b"HTTP/1.1 407 No\r\n\r\n"
+        answer = b"HTTP/1.1 %s\r\n\r\n" % (b"407 No" if "password" in what else b"502 No")
         speak = drip(answer + b"X" * 200) if "now and then" in what else answer
         port = stack.enter_context(_plain_server(speak))
         monkeypatch.setenv("HTTPS_PROXY", f"http://{HOST}:{port}")

@@ -37,6 +37,7 @@ from support.leak_paths import (
     imap_paths,
     token_endpoint_paths,
 )
+from support.leak_proxies import proxy_paths
 from support.leak_services import listener_paths, redis_paths
 from support.leaks import SECRET, TESTS, TOKEN, leaks_in
 from support.token_endpoint import TokenEndpoint, rejected, token
@@ -58,6 +59,7 @@ def _stages() -> dict[str, list[LeakPath]]:
         stages[f"token endpoint, {number + 1} of {_SLICES}"] = endpoint[number::_SLICES]
     stages["calls that end well"] = [*good_paths()]
     stages["wrong calls"] = [*bad_paths()]
+    stages["proxies and CA bundles"] = [*proxy_paths()]
     stages["certificates"] = [*certificate_paths()]
     stages["configuration"] = [*config_paths()]
     stages["a cache in Redis"] = [*redis_paths()]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 PASSWORD = "pA55-word/of@the#proxy"
+USER = "corp%5Cuser"
+QUOTED = "pA55-word%2Fof%40the%23proxy"
 LIMIT = 60.0  # s, for what must end soon, however busy the machine
 
 
@@ -160,6 +162,84 @@ def test_whoever_drips_is_cut_and_leaves_neither_thread_nor_socket(
     assert open_sockets() == sockets
 
 
+@pytest.mark.usefixtures("one_try")
+@pytest.mark.parametrize("ask", [request_token, server_date])
+@pytest.mark.parametrize(
+    ("talk", "is_proxy"),
+    [
+        (silence, False),
+        (dripping_handshake, False),
+        (silence, True),
+        (dripping_proxy, True),
+        (dripping_status, True),
+        (endless_proxy, True),
+        (handshake_behind_a_proxy, True),
+    ],
+)
+def test_whoever_is_cut_is_said_to_have_been_too_slow(
+    talk: Callable[[socket.socket], None],
+    is_proxy: bool,
+    ask: Callable[[Any], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = TokenEndpoint(token())
+    endpoint._listener.close()
+    with serving(talk) as port:
+        if is_proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:{QUOTED}@{HOST}:{port}")
+        else:
+            endpoint.url = f"https://{HOST}:{port}/token"
+        error = ask(endpoint.source(timeout=0.3)._request)
+    assert isinstance(error, TokenEndpointUnavailable)
+    through = f" through the proxy {HOST}:{port} (HTTPS_PROXY)" if is_proxy else ""
+    expected = f" cannot be reached{through}: TimeoutError: no answer within 0.3 s"
+    assert str(error.args[0]).endswith(expected)
+    assert error.retryable
+
+
+@pytest.mark.usefixtures("one_try")
+@pytest.mark.parametrize("length", [b"Content-Length: 8000\r\n", b""])
+def test_an_answer_that_is_cut_is_said_to_be_incomplete(length: bytes) -> None:
+    def dripping_body(connection: ssl.SSLSocket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n")
+        while not endpoint.release.wait(0.02):
+            connection.sendall(b" ")
+
+    with TokenEndpoint(dripping_body) as endpoint:
+        error = request_token(endpoint.source(timeout=1.0)._request)
+    assert isinstance(error, TokenEndpointUnavailable)
+    assert "ReadTimeout: the answer was not complete within 1 s" in str(error)
+
+
+@pytest.mark.usefixtures("one_try")
+def test_a_name_service_that_answers_too_late_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        threading.Event().wait(0.3)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    endpoint = TokenEndpoint(token())
+    endpoint._listener.close()
+    error = request_token(endpoint.source(timeout=0.2)._request)
+    assert "the name service answered too late" in str(error)
+
+
+def test_a_proxy_of_the_systems_settings_is_named_without_a_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("requests.utils.getproxies", lambda: {"https": f"http://{HOST}:1"})
+    endpoint = TokenEndpoint(token())
+    endpoint._listener.close()
+    error = server_date(endpoint.source()._request)
+    assert isinstance(error, TokenEndpointUnavailable)
+    assert f" cannot be reached through the proxy {HOST}:1: ConnectionRefused" in str(error)
+    assert error.advice is not None
+    assert error.advice.cause.startswith(f"The proxy {HOST}:1 gave no usable answer: ")
+    assert error.advice.fix.startswith("Check the address of the proxy, and ask")
+
+
 def test_the_watchdog_is_gone_when_the_exchange_is_over() -> None:
     with TokenEndpoint(token()) as endpoint:
         request = endpoint.source()._request
@@ -249,10 +329,6 @@ def heard(ask: Callable[[Any], object] = request_token) -> str:
         overheard.error(error)
     assert not shows(overheard.text, SECRET)
     return overheard.text
-
-
-USER = "corp%5Cuser"
-QUOTED = "pA55-word%2Fof%40the%23proxy"
 
 
 @pytest.mark.usefixtures("one_try")

@@ -22,7 +22,7 @@ from exo_imap_oauth._advice_table.row import (
     Stage,
 )
 
-__all__ = ["PAGES", "TABLE", "Row", "Stage"]
+__all__ = ["BUNDLE", "PAGES", "PROXY", "TABLE", "Row", "Stage"]
 
 _BAD_URL: Final = "https://www.rfc-editor.org/rfc/rfc3501#section-7.1.3"
 _CAS_URL: Final = "https://learn.microsoft.com/powershell/module/exchange/set-casmailbox"
@@ -32,6 +32,8 @@ _FOLDER_URL: Final = (
 _NETWORK_URL: Final = (
     "https://learn.microsoft.com/microsoft-365/enterprise/urls-and-ip-address-ranges"
 )
+
+_TLS_URL: Final = "https://docs.python.org/3/library/ssl.html#verifying-certificates"
 
 _CONNECT: Final = "Connect-ExchangeOnline -Organization {tenant_id}{environment}"
 _REGISTER: Final = "New-ServicePrincipal -AppId {client_id} -ObjectId {enterprise_object_id}"
@@ -225,7 +227,7 @@ TABLE: Final = (
     ),
     Row(
         id="certificate-untrusted", stages=("token", *IN_IMAP),
-        url="https://docs.python.org/3/library/ssl.html#verifying-certificates",
+        url=_TLS_URL,
         wording=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|"
         r"(?:Hostname|IP address) mismatch, certificate is not valid for",
         cause="The certificate of the server[ {server}] cannot be verified: it is for another host,"
@@ -252,3 +254,45 @@ TABLE: Final = (
         commands=("openssl s_client -connect {server}",),
     ),
 )  # fmt: skip
+
+# ---- in place of a row, where more is known than its id tells --------------------------------
+
+BUNDLE: Final = Row(
+    id="certificate-untrusted",
+    url=_TLS_URL,
+    cause="{bundle_variable} names {bundle}, which cannot be read as a file of CA certificates:"
+    " it does not exist, this user may not read it, or it holds no certificate in PEM form. So the"
+    " CAs that it should hold are not trusted.",
+    fix="Correct the path in {bundle_variable}, or unset the variable. A relative path begins at"
+    " the working directory of the program.",
+)
+
+_PROXY: Final = "The proxy[ {proxy}][, which {proxy_variable} names,]"
+PROXY: Final = {
+    "": Row(
+        id="token-endpoint-unreachable", url=_NETWORK_URL, retryable=True,
+        cause=f"{_PROXY} gave no usable answer: its address is wrong, it does not run, or it cannot"
+        " reach the token endpoint[ {token_uri}].",
+        fix="Check the address of the proxy[ in {proxy_variable}], and ask whoever runs it whether"
+        " it can reach the host[ {server}]. Where this machine needs no proxy, name the host in"
+        " NO_PROXY.",
+    ),
+    "403": Row(
+        id="token-endpoint-unreachable", url=_NETWORK_URL,
+        cause=f"{_PROXY} does not allow the connection to the token endpoint[ {{token_uri}}].",
+        fix="Ask whoever runs the proxy to allow the host[ {server}].",
+    ),
+    "407": Row(
+        id="token-endpoint-unreachable", url=_NETWORK_URL,
+        cause=f"{_PROXY} wants a user and a password: none are given, or it does not accept them.",
+        fix="Write both into the URL of the proxy[ in {proxy_variable}], percent-encoded[:"
+        " http://user:password@{proxy}]. A proxy that accepts only NTLM, Kerberos or Digest needs"
+        " a helper beside the program, such as px or cntlm.",
+    ),
+    "malformed": Row(
+        id="token-endpoint-unreachable", url=_NETWORK_URL,
+        cause="The value[ of {proxy_variable}] is not the URL of an HTTP proxy.",
+        fix="Write it as http://proxy.example:8080, or with a user and a password, percent-encoded,"
+        " as http://user:password@proxy.example:8080. SOCKS is not supported.",
+    ),
+}  # fmt: skip

@@ -12,7 +12,7 @@ from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import ServerReply, host_of, text_of, typed_error
 from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
-from exo_imap_oauth._trust import default_context
+from exo_imap_oauth._trust import default_context, unreadable_bundle
 from exo_imap_oauth.advice import explain
 from exo_imap_oauth.errors import (
     ConnectionFailed,
@@ -36,6 +36,11 @@ class Server(NamedTuple):
     port: int
     starttls: bool
 
+    @property
+    def known(self) -> dict[str, str]:
+        """What fills advice on it."""
+        return {"host": self.host, "port": str(self.port)}
+
 
 def connect(
     server: Server,
@@ -53,10 +58,11 @@ def connect(
         Throttled: It asks to slow down, before anybody logged in.
         InsecureConnectionError: It does not offer STARTTLS.
     """
+    is_default = ssl_context is None
     try:
         ssl_context = ssl_context or default_context()
     except OSError as error:
-        advice = explain("certificate-untrusted", host=server.host, port=str(server.port))
+        advice = explain("certificate-untrusted", **server.known, **unreadable_bundle(error))
         raise ConnectionFailed(one_line(str(error)), advice=advice, retryable=False) from error
     imap: Client | None = None
     try:
@@ -73,7 +79,8 @@ def connect(
     except InsecureConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - imaplib stumbles over senseless replies in many ways
-        failure = _unreachable(server, error, bearer.secrets() if bearer else ())
+        known = server.known | (unreadable_bundle(error) if is_default else {})
+        failure = _unreachable(server, error, bearer.secrets() if bearer else (), known)
     except BaseException:
         _hang_up(imap)
         raise
@@ -90,7 +97,9 @@ def _require_starttls(imap: Client, server: Server) -> None:
         raise _insecure(f"{where} does not offer STARTTLS", "implicit TLS, port 993")
 
 
-def _unreachable(server: Server, error: Exception, secrets: tuple[str, ...]) -> ImapError:
+def _unreachable(
+    server: Server, error: Exception, secrets: tuple[str, ...], known: dict[str, str]
+) -> ImapError:
     said = text_of(error, secrets)
     where = f"{one_line(server.host)}:{server.port}"
     typed = typed_error(f"{where} refused to begin: {said}", ServerReply(said), "authenticate")
@@ -99,11 +108,7 @@ def _unreachable(server: Server, error: Exception, secrets: tuple[str, ...]) -> 
     untrusted = isinstance(error, ssl.SSLCertVerificationError)
     failure = ConnectionFailed(
         f"{where} cannot be reached: {type(error).__name__}: {said}",
-        advice=explain(
-            "certificate-untrusted" if untrusted else "imap-unreachable",
-            host=server.host,
-            port=str(server.port),
-        ),
+        advice=explain("certificate-untrusted" if untrusted else "imap-unreachable", **known),
         retryable=not untrusted,
         last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
     )

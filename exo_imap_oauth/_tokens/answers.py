@@ -7,6 +7,7 @@ others said they show no secret, and of an answer that might be a token, nothing
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -16,6 +17,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from exo_imap_oauth._text import described, json_object, one_line, quotable
+from exo_imap_oauth._trust import unreadable_bundle
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.advice import Advice, advise, explain
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
@@ -24,6 +26,7 @@ from exo_imap_oauth.xoauth2 import is_bearer_token
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from exo_imap_oauth._tokens.https import Proxy
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth.errors import ExoImapOAuthError
 
@@ -33,6 +36,7 @@ _LONGEST_LIFETIME = 10 * 365 * 24 * 3600  # s; a longer one is a mistake of the 
 _LONGEST_PAUSE = 6 * 3600.0  # s, as newer releases of urllib3 bound a Retry-After
 _SUCCESS, _CLIENT_ERROR = 2, 4  # hundreds
 _OK, _TOO_MANY_REQUESTS = 200, 429
+_REFUSED_BY_PROXY = re.compile(r"OSError: Tunnel connection failed: (403|407)\b")  # http.client
 _NO_ENDPOINT = (404, 405)  # a server, but nothing there that takes a token request
 # urllib3 is asked to judge what may heal; it must not do the waiting, which has no deadline.
 _RETRY = Retry(allowed_methods=None, status_forcelist=[_TOO_MANY_REQUESTS, *range(500, 600)])
@@ -198,6 +202,7 @@ def no_connection(
     request: TokenRequest,
     error: Exception,
     outer: BaseException | None,
+    proxy: Proxy | None,
     secrets: Collection[str] = (),
 ) -> TokenEndpointUnavailable:
     """The error for an exchange that failed.
@@ -205,19 +210,35 @@ def no_connection(
     What the caller was handling already, ``outer``, stands behind ``error``.
     """
     cause = _innermost(error, outer)
+    secrets = [*secrets, *(proxy.secrets if proxy else ())]
+    said = described(cause, secrets)
     untrusted = isinstance(cause, ssl.SSLCertVerificationError)
     advice_id = "certificate-untrusted" if untrusted else "token-endpoint-unreachable"
-    malformed = isinstance(error, ValueError)  # a URL or a proxy that cannot work
+    problem = _problem_on_the_way(error, said)
+    known, through = request.known, ""
+    if untrusted and request.ssl_context is None:
+        known |= unreadable_bundle(cause)
+    if proxy is not None:
+        known |= proxy.known | {"proxy_problem": problem}
+        through = f" through {proxy.shown}" if problem != "malformed" else ""
     return TokenEndpointUnavailable(
-        f"{_host(request)} cannot be reached: {described(cause, secrets)}",
-        advice=explain(advice_id, **request.known),
-        retryable=not (untrusted or malformed),
+        f"{_host(request)} cannot be reached{through}: {said}",
+        advice=explain(advice_id, **known),
+        retryable=not (untrusted or problem),
     )
+
+
+def _problem_on_the_way(error: Exception, said: str) -> str:
+    """What somebody must change there, in the words of the table of advice; "" if nothing."""
+    if isinstance(error, ValueError):  # a URL or a proxy that cannot work
+        return "malformed"
+    refused = _REFUSED_BY_PROXY.match(said)
+    return refused[1] if refused else ""
 
 
 def no_trust(request: TokenRequest, error: OSError) -> TokenEndpointUnavailable:
     """The error for a CA bundle that cannot be read."""
-    advice = explain("certificate-untrusted", **request.known)
+    advice = explain("certificate-untrusted", **request.known, **unreadable_bundle(error))
     return TokenEndpointUnavailable(one_line(str(error)), advice=advice, retryable=False)
 
 

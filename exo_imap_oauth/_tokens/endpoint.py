@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 import requests
-from requests.exceptions import ChunkedEncodingError, ContentDecodingError, ReadTimeout
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError
 
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth._tokens.answers import (
@@ -25,7 +25,7 @@ from exo_imap_oauth._tokens.answers import (
     no_credential,
     no_trust,
 )
-from exo_imap_oauth._tokens.https import exchange, proxy_secrets
+from exo_imap_oauth._tokens.https import exchange, proxy_of
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth._version import __version__
 from exo_imap_oauth.access_token import AccessToken
@@ -118,7 +118,7 @@ def server_date(request: TokenRequest) -> str | ExoImapOAuthError:
     except InsecureConnectionError as error:
         return copy.copy(error)  # without traceback and context
     except requests.RequestException as error:
-        return no_connection(request, error, outer, proxy_secrets(root))
+        return no_connection(request, error, outer, proxy_of(root))
     except OSError as error:
         return no_trust(request, error)
 
@@ -137,8 +137,8 @@ def _exchange(request: TokenRequest, timeout: float) -> Outcome:
     except InsecureConnectionError as error:
         return Outcome(copy.copy(error))  # the same
     except requests.RequestException as error:
-        secrets += proxy_secrets(request.token_uri)
-        failure = no_connection(request, error, outer, secrets)
+        proxy = proxy_of(request.token_uri)
+        failure = no_connection(request, error, outer, proxy, secrets)
         passing = isinstance(error, _PASSING_FAILURES) and failure.retryable
         return Outcome(failure, passing, is_answer=False)
     except OSError as error:
@@ -173,7 +173,7 @@ def _post(
     }
     prepared = requests.Request("POST", request.token_uri, headers, data=form).prepare()
     context = request.ssl_context or default_context()
-    sent_at, ends_at = time.time(), time.monotonic() + timeout
+    sent_at = time.time()
     with exchange(prepared, context, timeout) as response:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":  # some urllib3 unpack a few bytes to a gigabyte
@@ -183,6 +183,4 @@ def _post(
             body += chunk
             if len(body) > _MAX_BODY:
                 raise ContentDecodingError(f"the answer is longer than {_MAX_BODY} bytes")
-        if time.monotonic() > ends_at:  # cut off, which may look like the end of the body
-            raise ReadTimeout(f"the answer was not complete after {timeout:.1f} s")
     return response.status_code, response.headers, bytes(body), sent_at

@@ -7,26 +7,27 @@ import contextlib
 import functools
 import http.client
 import logging
+import os
+import socket
+import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import InvalidProxyURL, InvalidURL
+from requests.exceptions import InvalidProxyURL, InvalidURL, ReadTimeout
 from requests.utils import get_environ_proxies, select_proxy
 from typing_extensions import override
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import NewConnectionError
 from urllib3.util import Timeout
 
 from exo_imap_oauth._reach import addresses_of, cut_after, first_to_answer
+from exo_imap_oauth._text import quotable
 from exo_imap_oauth._tokens.request import check_trust
 from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
-    import socket
-    import ssl
     from collections.abc import Generator
 
     from requests import PreparedRequest, Response
@@ -57,13 +58,54 @@ def exchange(
         session.mount("https://", _Adapter(context, deadline))
         limits = Timeout(total=timeout)
         with session.send(prepared, allow_redirects=False, stream=True, timeout=limits) as response:
-            yield response
+            try:
+                yield response
+            except requests.RequestException:
+                if deadline.left > 0:
+                    raise
+            if deadline.left <= 0:  # cut off, which may look like the end of the body
+                late = f"the answer was not complete within {timeout:.3g} s"
+                raise ReadTimeout(late) from None
 
 
-def proxy_secrets(url: str) -> list[str]:
-    """What no error may show of the proxy that the environment names for a URL."""
-    proxy = select_proxy(url, get_environ_proxies(url)) or ""
-    user_and_password = proxy.rpartition("@")[0].rpartition("//")[2]  # of a malformed URL too
+class Proxy(NamedTuple):
+    """The proxy on the way to a server.
+
+    Attributes:
+        address: Its host and port, as they are written.
+        variable: The variable that names it; empty where the system's settings do.
+        secrets: What no error may show of it.
+    """
+
+    address: str
+    variable: str
+    secrets: list[str]
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What fills advice on it; nothing secret."""
+        return {"proxy": self.address, "proxy_variable": self.variable}
+
+    @property
+    def shown(self) -> str:
+        """The same for a message."""
+        return f"the proxy {self.address}" + (f" ({self.variable})" if self.variable else "")
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """The proxy that is used for a URL, malformed or not."""
+    proxy = select_proxy(url, get_environ_proxies(url))
+    if not proxy:
+        return None
+    before, _, place = proxy.rpartition("@")  # for malformed ones too, so by no parser of URLs
+    secrets = _secrets_in(before.rpartition("//")[2])
+    address = quotable(place.rpartition("//")[2].partition("/")[0], secrets)
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    variable = next((name for name in names if os.environ.get(name) == proxy), "")
+    return Proxy(address, variable, secrets)
+
+
+def _secrets_in(user_and_password: str) -> list[str]:
     password = user_and_password.partition(":")[2]
     if not password:
         return []
@@ -76,6 +118,7 @@ class _Deadline(contextlib.ExitStack):
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
+        self._seconds = seconds
         self._at = time.monotonic() + seconds
 
     @property
@@ -88,6 +131,26 @@ class _Deadline(contextlib.ExitStack):
         # A duplicate still reaches it when TLS has taken the original over.
         duplicate = self.enter_context(connection.dup())
         self.enter_context(cut_after(duplicate, self.left))
+
+    def check(self) -> None:
+        """Raise TimeoutError if it is over."""
+        if self.left <= 0:
+            # From None: what came of the cut would be taken for the cause.
+            raise TimeoutError(f"no answer within {self._seconds:.3g} s") from None
+
+    @contextlib.contextmanager
+    def told(self) -> Generator[None]:
+        """Say what the body's failure is: a connection that was cut looks as if the peer left."""
+        try:
+            yield
+        except (socket.gaierror, ssl.SSLCertVerificationError):
+            raise  # they say more
+        except (OSError, http.client.HTTPException):
+            if self.left > 0:
+                raise
+        else:
+            return
+        self.check()
 
 
 class _Session(requests.Session):
@@ -153,7 +216,7 @@ class _BoundedConnection(HTTPSConnection):
         # Nothing bounds a name service that hangs: its thread stays until it answers.
         addresses = addresses_of(self._dns_host, self.port)
         if self._deadline.left <= 0:
-            raise TimeoutError("the name service answered too late")
+            raise socket.gaierror(socket.EAI_AGAIN, "the name service answered too late")
         connection = first_to_answer(addresses, self._deadline.left)
         try:
             connection.settimeout(max(0.1, self._deadline.left))  # 0 would mean not to wait
@@ -166,18 +229,21 @@ class _BoundedConnection(HTTPSConnection):
     @override
     def connect(self) -> None:
         try:
-            super().connect()
+            with self._deadline.told():
+                super().connect()
         finally:
             check_trust(self._context)  # it may have changed during the handshake
-        if self._deadline.left <= 0:  # nobody waits any more, so no secret is sent
-            raise NewConnectionError(self, "connected too late")
+        self._deadline.check()  # nobody waits any more, so no secret is sent
 
     @override
     def getresponse(self) -> Any:
-        response = super().getresponse()
-        if self._deadline.left <= 0:  # cut off, which looks like the end of the head
+        with self._deadline.told():
+            response = super().getresponse()
+        try:
+            self._deadline.check()  # cut off, which looks like the end of the head
+        except TimeoutError:
             response.close()
-            raise TimeoutError("the answer's head was not complete in time")
+            raise
         return response
 
 

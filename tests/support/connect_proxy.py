@@ -50,6 +50,7 @@ class ConnectProxy:
     def __enter__(self) -> Self:
         """Listen."""
         self._loop = asyncio.new_event_loop()
+        self._writers: list[asyncio.StreamWriter] = []
         self._servers = [self._loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0))]
         self.port = self._servers[0].sockets[0].getsockname()[1]
         if self.inspector is not None:
@@ -78,8 +79,11 @@ class ConnectProxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for writer in self._writers:  # TLS would wait for the other side to close as well
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.targets.append(head.split()[1])
@@ -100,6 +104,7 @@ class ConnectProxy:
         return "" if known else "407 Proxy Authentication Required"
 
     async def _inspect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, ssl.SSLError):
             upstream = await asyncio.open_connection(*self.upstream, ssl=self.trusted)
             await self._tunnel(reader, writer, *upstream, opened=True)
@@ -113,6 +118,7 @@ class ConnectProxy:
         *,
         opened: bool = False,
     ) -> None:
+        self._writers.append(upstream_writer)
         with contextlib.closing(upstream_writer):
             there = asyncio.create_task(self._pump(reader, upstream_writer, opened=opened))
             back = asyncio.create_task(self._pump(upstream_reader, writer, opened=False))

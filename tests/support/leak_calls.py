@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import imaplib
 import itertools
-import os
 import ssl
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from exo_imap_oauth import (
     TokenSource,
@@ -21,7 +19,7 @@ from exo_imap_oauth.credentials import ClientSecret
 from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.token_cache import MemoryTokenCache
 from support.leak_paths import TAKES_ASSERTION, USER, LeakPath, World, an_access_token
-from support.leaks import ASSERTION, CALLED_SECRET, PROXY_PASSWORD, SECRET, TOKEN
+from support.leaks import ASSERTION, CALLED_SECRET, SECRET, TOKEN
 from support.token_endpoint import CLIENT, TENANT, token
 
 if TYPE_CHECKING:
@@ -228,8 +226,6 @@ def bad_paths() -> Iterator[LeakPath]:
         yield LeakPath(f"check_setup, {name}", _checked, (changes,))
     for name, options in _WRONG_OPENING.items():
         yield LeakPath(f"open_mailbox, {name}", _badly_opened, (options,))
-    for variable, url in itertools.product(("HTTPS_PROXY", "ALL_PROXY"), _PROXIES):
-        yield LeakPath(f"{variable}={url}", _behind_proxy, (variable, url))
 
 
 _DAMAGE = ("%s\n", "%s\x00", " ", "%sé", "%s %s")
@@ -307,11 +303,6 @@ _WRONG_OPENING: dict[str, dict[str, Any]] = {
     "untrusted": {"ssl_context": ssl.create_default_context()},
     "STARTTLS on a TLS port": {"starttls": True, "timeout": 0.2},
 }
-_PROXIES = tuple(
-    f"{scheme}://user:{PROXY_PASSWORD}@{place}"
-    for scheme in ("http", "https", "socks5", "nonsense")
-    for place in ("127.0.0.1:1", "[::1", "127.0.0.1:port", "nobody.invalid:3128")
-)
 
 
 def _a_source(_: World, options: dict[str, Any]) -> object:
@@ -381,8 +372,3 @@ def _badly_opened(world: World, options: dict[str, Any]) -> object:
     others = {name: value for name, value in options.items() if name != "user"}
     with open_mailbox(user, TOKEN, **world.server(world.imap) | others) as imap:
         return imap
-
-
-def _behind_proxy(world: World, variable: str, url: str) -> object:
-    with mock.patch.dict(os.environ, {variable: url, "NO_PROXY": "", "no_proxy": ""}):
-        return world.source(deadline=1.0).get_token()
