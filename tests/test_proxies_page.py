@@ -321,9 +321,10 @@ def test_errors_on_both_legs_name_the_variable_and_the_bundle(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bundle = tmp_path / "ca.pem"  # its name is new: a context is kept by what the variables name
     if content is not None:
-        (tmp_path / "company-ca.pem").write_text(content)
-    monkeypatch.setenv(variable, "company-ca.pem")
+        bundle.write_text(content)
+    monkeypatch.setenv(variable, str(bundle))
     advice: list[Advice | None] = []
     with pytest.raises(TokenEndpointUnavailable) as token:
         exchange.inbox.token_source().get_token()
@@ -336,20 +337,20 @@ def test_errors_on_both_legs_name_the_variable_and_the_bundle(
     assert len(advice) == 4
     assert len({*advice}) == 1
     assert advice[0] is not None
-    assert advice[0].cause.startswith(f"{variable} names company-ca.pem, which cannot be read")
+    assert advice[0].cause.startswith(f"{variable} names {bundle}, which cannot be read")
     assert advice[0].fix.startswith(f"Correct the path in {variable}, or unset the variable.")
     assert not token.value.retryable
     assert not imap.value.retryable
 
 
 def test_a_bundle_that_is_not_needed_is_not_blamed(
-    exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
+    exchange: ReadyExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "nowhere.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
     said = shown(at_microsoft(exchange), "imap-endpoint", ssl_context=ssl.create_default_context())
     assert "CERTIFICATE_VERIFY_FAILED" in said
     assert "SSL_CERT_FILE names" not in said
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(exchange.write_ca("ca.pem")))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(exchange.write_ca(tmp_path / "ca.pem")))
     with ConnectProxy(upstream(exchange)) as proxy:
         at_proxy_example(proxy.port, monkeypatch)
         said = shown(at_microsoft(exchange), "token-endpoint")
