@@ -293,6 +293,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
 
     def _incomplete(self) -> ConfigError:
         check = InboxCheck("InboxConfig")
+        check.warnings.extend(self.warnings)  # a misspelt variable explains what is missing
         for name in ("token_uri", "client_id"):
             if getattr(self, name) is None:
                 check.add(name, "is missing.", f"Add it: {BELONGS[name]}.")

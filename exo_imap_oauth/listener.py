@@ -156,6 +156,7 @@ class InboxListener:
             RuntimeError: It is running already.
         """
         with self._bell:
+            self._tell_warnings()
             while not self._bell.has_rung:
                 try:
                     self._session()
@@ -164,6 +165,12 @@ class InboxListener:
                         pause = self._retries.pause_after(error)
                         self._tell(error, pause)
                         self._bell.wait(pause)
+
+    def _tell_warnings(self) -> None:
+        """Log what is suspicious, such as a misspelt variable: few programs look at it."""
+        name = one_line(self._inbox.name)
+        for warning in self._inbox.warnings:
+            _logger.warning("inbox %s: %s", name, warning, extra={"exo_inbox": name})
 
     def stop(self) -> None:
         """End :meth:`run` for good, within a second; only a running ``handle`` is waited for.

@@ -194,6 +194,13 @@ def test_nothing_at_all_says_what_is_missing() -> None:
     assert "mailbox_name" in problem.fix
 
 
+def test_a_misspelt_variable_explains_what_is_missing() -> None:
+    inbox = load(dict.fromkeys(GOOD, None) | {"USER": GOOD["USER"], "CLIENT_SECRT": SECRET})
+    with pytest.raises(ConfigError, match=r"Did you mean EXO_IMAP_CLIENT_SECRET\?") as caught:
+        inbox.token_source()
+    assert SECRET not in str(caught.value)
+
+
 def test_a_secret_needs_an_application_and_a_tenant() -> None:
     keys = [p.key for p in problems_of({"TENANT_ID": None, "CLIENT_ID": None})]
     assert keys == ["EXO_IMAP_TENANT_ID", "EXO_IMAP_CLIENT_ID"]

@@ -185,6 +185,19 @@ def test_a_lost_mark_is_made_up_for_without_handling_twice(
     assert unread(inbox) == []
 
 
+def test_a_misspelt_variable_is_logged_by_a_listener_that_starts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    environ = {"EXO_IMAP_USER": "inbox@contoso.example", "EXO_IMAP_FODLER": "Sales"}
+    inbox = InboxConfig.from_env(environ=environ)
+    listener = InboxListener(inbox, print, token=lambda: "unused")
+    listener.stop()
+    listener.run()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "EXO_IMAP_FODLER: is not a variable that is read." in caplog.text
+    assert "Did you mean EXO_IMAP_FOLDER?" in caplog.text
+
+
 def test_a_fresh_token_is_there_before_the_old_one_expires(
     exchange: ReadyExchange,
     inbox: InboxConfig,

@@ -106,9 +106,14 @@ def _unreachable(
     if isinstance(typed, Throttled):  # it says how long to wait; else the connection failed
         return typed
     untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    what, advice_id = f"cannot be reached: {type(error).__name__}: {said}", "imap-unreachable"
+    if untrusted:
+        advice_id = "certificate-untrusted"
+    elif isinstance(error, imaplib.IMAP4.error) and "* BYE" in said:  # so no firewall is in between
+        what, advice_id = f"ended the connection before the login: {said}", "connection-closed"
     failure = ConnectionFailed(
-        f"{where} cannot be reached: {type(error).__name__}: {said}",
-        advice=explain("certificate-untrusted" if untrusted else "imap-unreachable", **known),
+        f"{where} {what}",
+        advice=explain(advice_id, **known),
         retryable=not untrusted,
         last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
     )

@@ -208,7 +208,7 @@ def opened(exchange: ReadyExchange, timeout: float = 30.0) -> Any:
     ("fault", "command", "expected", "advice"),
     [
         (Fault.IMAP_NO_GREETING, None, ConnectionFailed, "imap-unreachable"),
-        (Fault.IMAP_BYE_GREETING, None, ConnectionFailed, "imap-unreachable"),
+        (Fault.IMAP_BYE_GREETING, None, ConnectionFailed, "connection-closed"),
         (Fault.IMAP_STALL, None, ConnectionFailed, "imap-unreachable"),
         (Fault.IMAP_STALL, "AUTHENTICATE", ConnectionFailed, "imap-unreachable"),
         (Fault.IMAP_STALL, "SELECT", ConnectionFailed, "imap-unreachable"),
