@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -253,6 +254,13 @@ def test_a_token_that_expired_says_so() -> None:
 @pytest.mark.parametrize("exp", [10**30, -(10**30), float("nan"), [], "soon", None, 1e308])
 def test_odd_times_do_no_harm(exp: object) -> None:
     assert "claim exp" in shown(access_token(jwt(exp=exp)))
+
+
+def test_a_token_of_absurd_length_keeps_nobody_waiting() -> None:
+    token = access_token(jwt(**{f"k{n}": "x" for n in range(5_000)}))
+    began = time.thread_time()
+    assert "claimsnot shown: the token is" in shown(token)
+    assert time.thread_time() - began < 1  # s of work; it took half a minute
 
 
 def test_a_claim_that_holds_the_token_is_hidden() -> None:
