@@ -86,6 +86,16 @@ def test_no_secret_is_shown_not_even_one_that_was_overridden_or_is_in_a_wrong_pl
     assert "cmsbs.mail.imap.oauth2.clientSecret..." in text
 
 
+def test_a_password_in_a_uri_that_was_overridden_is_not_shown(conf: Path) -> None:
+    uri = f"https://me:open-sesame@login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
+    append(conf, f"cmsbs.mail.imap.oauth2.accessTokenUri = {uri}\n")
+    right = uri.replace("me:open-sesame@", "")
+    append(conf, f"cmsbs.mail.imap.oauth2.accessTokenUri = {right}\n")
+    text = shown(load_config(conf, environ={}))
+    assert "overrides (hidden) in" in text
+    assert "open-sesame" not in text
+
+
 def test_a_secret_in_a_file_is_not_read_to_be_shown(conf: Path) -> None:
     settings = conf / "cmsbs.properties"
     file = conf / "secret.txt"
