@@ -86,6 +86,20 @@ def test_no_secret_is_shown_not_even_one_that_was_overridden_or_is_in_a_wrong_pl
     assert "cmsbs.mail.imap.oauth2.clientSecret..." in text
 
 
+def test_an_earlier_secret_is_hidden_wherever_it_is_repeated_even_if_it_is_made_of_words(
+    conf: Path,
+) -> None:
+    earlier = "open-sesame-please"
+    repeated = f"cmsbs.mail.imap.folder.inbox = {earlier}\n"
+    append(conf, "cmsbs.mail.imap.oauth2.clientSecret = tiny7\n")
+    append(conf, f"cmsbs.mail.imap.oauth2.clientSecret = {earlier}\n{repeated}{repeated}")
+    append(conf, f"cmsbs.mail.imap.oauth2.clientSecret = {SECRET}\n")
+    text = shown(load_config(conf, environ={}))
+    assert earlier not in text
+    assert "tiny7" not in text
+    assert "folder.inbox(hidden)" in text
+
+
 def test_a_password_in_a_uri_that_was_overridden_is_not_shown(conf: Path) -> None:
     uri = f"https://me:open-sesame@login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
     append(conf, f"cmsbs.mail.imap.oauth2.accessTokenUri = {uri}\n")
@@ -195,6 +209,13 @@ def test_everything_is_escaped() -> None:
     html = by_hand(folder=folder)._repr_html_()
     assert folder not in html
     assert folder in Page(html).text
+    hostile = "<b>&"
+    assert hostile in shown(by_hand(name=hostile))
+    assert f"claim {hostile}{hostile}" in shown(access_token(jwt(**{hostile: hostile})))
+
+
+def test_no_invisible_character_turns_the_text_around() -> None:
+    assert "a\\u202eb" in shown(by_hand(folder="a\u202eb"))
 
 
 # ---- a source of tokens ----------------------------------------------------------------------
@@ -278,5 +299,6 @@ def test_a_claim_that_holds_the_token_is_hidden() -> None:
     hidden = text.split(".")[1]
     html = AccessToken(text, expires_on=1, refresh_on=1, obtained_on=0.0)._repr_html_()
     assert hidden not in html
-    page = shown(access_token(f"{text}.{jwt(sub='y')}"))
-    assert text not in page
+    signature = text.split(".")[2]
+    page = shown(access_token(jwt(**{signature: signature})))
+    assert "claim (hidden)(hidden)" in page
