@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ _HIDDEN = "(hidden)"
 _SHORTEST_SECRET = 8  # characters; what is shorter stands in other words by chance
 _MOST_OVERRIDDEN = 5  # shown of one setting
 _MOST_OPEN = 3  # inboxes; of more, each is folded
+_LOGIN = re.compile(r"//[^/\s]*@")  # of a URI: https://user:password@host
 _SSL = {"implicit": "true", "starttls": "tls"}  # an inbox's tls, as Universal Messenger writes it
 
 
@@ -143,7 +145,7 @@ def _overridden(setting: Setting, secrets: set[str]) -> str:
     value = unquoted(setting.value)
     if setting.names_file:
         return f"the file{files.shown_path(value)}"
-    if isinstance(setting.value, HiddenText) or files.looks_random(value):
+    if isinstance(setting.value, HiddenText) or files.looks_random(value) or _LOGIN.search(value):
         return _HIDDEN
     return quotable(value, secrets) or "nothing"
 

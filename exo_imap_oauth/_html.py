@@ -85,6 +85,7 @@ def warnings_html(warnings: Iterable[object]) -> str:
 
 SHOWN_CLAIMS: Final = ("aud", "roles", "tid", "appid", "oid", "exp")  # they explain a failure
 _TIMES: Final = ("iat", "nbf", "exp")  # claims that are Unix seconds (RFC 7519 section 4.1)
+_LONGEST_TOKEN: Final = 16_384  # characters; to search each claim for a longer one takes minutes
 
 
 def moment(seconds: float, now: float) -> str:
@@ -128,6 +129,8 @@ def time_rows(token: _Times, now: float) -> dict[str, str]:
 
 def claim_rows(claims: Mapping[str, Any], token: str, now: float) -> dict[str, str]:
     """What a token says about itself; not the token, should a claim hold it."""
+    if len(token) > _LONGEST_TOKEN:
+        return {"claims": f"not shown: the token is {len(token):,} characters long"}
     rows: dict[str, str] = {}
     for name, value in claims.items():
         is_time = name in _TIMES and isinstance(value, (int, float))

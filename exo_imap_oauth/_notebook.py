@@ -6,7 +6,6 @@ would end up a screen below. Nothing here needs IPython or does anything without
 
 from __future__ import annotations
 
-import copy
 import sys
 import traceback
 from types import TracebackType
@@ -25,7 +24,7 @@ def notebook_traceback(error: BaseException) -> list[str]:
     try:
         return _by_ipython(error)
     except Exception:  # noqa: BLE001 - an error must be shown, whatever IPython is like
-        return traceback.format_exception(error)
+        return "".join(traceback.format_exception(error)).splitlines()
 
 
 def _by_ipython(error: BaseException) -> list[str]:
@@ -41,7 +40,10 @@ def _by_ipython(error: BaseException) -> list[str]:
 
 def _shortened(error: BaseException) -> BaseException:
     """A copy of the error, notes included, that knows the caller's frames only."""
-    shown = copy.copy(error).with_traceback(_callers_part(error.__traceback__))
+    kind = type(error)
+    shown = kind.__new__(kind, *error.args)  # a subclass may have an __init__ of its own
+    vars(shown).update(vars(error))
+    shown.__traceback__ = _callers_part(error.__traceback__)
     shown.__cause__ = _behind(error.__cause__)
     shown.__context__ = _behind(error.__context__)
     shown.__suppress_context__ = error.__suppress_context__

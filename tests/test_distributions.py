@@ -85,6 +85,7 @@ def test_the_metadata_say_what_a_reader_of_the_package_index_needs(metadata: Mes
     project = PYPROJECT["project"]
     required = metadata.get_all("Requires-Dist", [])
     always = [each for each in required if "extra ==" not in each]
+    assert metadata["Metadata-Version"] == "2.4"
     assert metadata["Version"] == exo_imap_oauth.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == project["requires-python"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,6 +84,30 @@ def test_no_secret_is_shown_not_even_one_that_was_overridden_or_is_in_a_wrong_pl
     assert f"overrides (hidden) in {conf}/cmsbs.properties:13" in text
     assert "oauth2.clientSecret(hidden)" in text
     assert "cmsbs.mail.imap.oauth2.clientSecret..." in text
+
+
+def test_an_earlier_secret_is_hidden_wherever_it_is_repeated_even_if_it_is_made_of_words(
+    conf: Path,
+) -> None:
+    earlier = "open-sesame-please"
+    repeated = f"cmsbs.mail.imap.folder.inbox = {earlier}\n"
+    append(conf, "cmsbs.mail.imap.oauth2.clientSecret = tiny7\n")
+    append(conf, f"cmsbs.mail.imap.oauth2.clientSecret = {earlier}\n{repeated}{repeated}")
+    append(conf, f"cmsbs.mail.imap.oauth2.clientSecret = {SECRET}\n")
+    text = shown(load_config(conf, environ={}))
+    assert earlier not in text
+    assert "tiny7" not in text
+    assert "folder.inbox(hidden)" in text
+
+
+def test_a_password_in_a_uri_that_was_overridden_is_not_shown(conf: Path) -> None:
+    uri = f"https://me:open-sesame@login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
+    append(conf, f"cmsbs.mail.imap.oauth2.accessTokenUri = {uri}\n")
+    right = uri.replace("me:open-sesame@", "")
+    append(conf, f"cmsbs.mail.imap.oauth2.accessTokenUri = {right}\n")
+    text = shown(load_config(conf, environ={}))
+    assert "overrides (hidden) in" in text
+    assert "open-sesame" not in text
 
 
 def test_a_secret_in_a_file_is_not_read_to_be_shown(conf: Path) -> None:
@@ -184,6 +209,13 @@ def test_everything_is_escaped() -> None:
     html = by_hand(folder=folder)._repr_html_()
     assert folder not in html
     assert folder in Page(html).text
+    hostile = "<b>&"
+    assert hostile in shown(by_hand(name=hostile))
+    assert f"claim {hostile}{hostile}" in shown(access_token(jwt(**{hostile: hostile})))
+
+
+def test_no_invisible_character_turns_the_text_around() -> None:
+    assert "a\\u202eb" in shown(by_hand(folder="a\u202eb"))
 
 
 # ---- a source of tokens ----------------------------------------------------------------------
@@ -255,10 +287,18 @@ def test_odd_times_do_no_harm(exp: object) -> None:
     assert "claim exp" in shown(access_token(jwt(exp=exp)))
 
 
+def test_a_token_of_absurd_length_keeps_nobody_waiting() -> None:
+    token = access_token(jwt(**{f"k{n}": "x" for n in range(5_000)}))
+    began = time.thread_time()
+    assert "claimsnot shown: the token is" in shown(token)
+    assert time.thread_time() - began < 1  # s of work; it took half a minute
+
+
 def test_a_claim_that_holds_the_token_is_hidden() -> None:
     text = jwt(sub="x" * 30)
     hidden = text.split(".")[1]
     html = AccessToken(text, expires_on=1, refresh_on=1, obtained_on=0.0)._repr_html_()
     assert hidden not in html
-    page = shown(access_token(f"{text}.{jwt(sub='y')}"))
-    assert text not in page
+    signature = text.split(".")[2]
+    page = shown(access_token(jwt(**{signature: signature})))
+    assert "claim (hidden)(hidden)" in page

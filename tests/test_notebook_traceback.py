@@ -131,10 +131,14 @@ def _error() -> ConfigError:
     return caught.value
 
 
+def _usual(error: ConfigError) -> str:
+    return "".join(traceback.format_exception(error))
+
+
 def test_without_ipython_it_is_the_usual_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     error = _error()
-    assert error._render_traceback_() == traceback.format_exception(error)
+    assert "\n".join(error._render_traceback_()) + "\n" == _usual(error)
 
 
 @pytest.mark.parametrize("shell", [None, object()], ids=["no shell", "another shell"])
@@ -145,7 +149,7 @@ def test_an_ipython_of_another_kind_does_no_harm(
     vars(ipython)["get_ipython"] = lambda: shell
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     error = _error()
-    assert error._render_traceback_() == traceback.format_exception(error)
+    assert "\n".join(error._render_traceback_()) + "\n" == _usual(error)
 
 
 def _error_while_another_is_handled() -> ConfigError:
@@ -190,6 +194,21 @@ def test_the_frames_of_ours_are_left_out_of_what_ipython_formats(
     assert 'load_config("nowhere")' in text
     assert "config.py" not in text
     assert formatter.tb is error.__traceback__
+
+
+class _Unreadable(ConfigError):
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+
+
+def test_an_error_of_the_callers_own_class_is_shortened_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(_Unreadable) as caught:
+        raise _Unreadable("conf", "locked")
+    text = _shown_by(_Formatter("Context"), caught.value, monkeypatch)
+    assert "_Unreadable: conf: locked" in text
+    assert text.endswith(HINT)
 
 
 def test_in_another_mode_ipython_formats_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
