@@ -12,10 +12,11 @@ from exo_imap_oauth.advice import advise, explain
 from exo_imap_oauth.clouds import differing_clouds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth._report import Status
     from exo_imap_oauth.advice import Advice
+    from exo_imap_oauth.errors import ConfigProblem
 
 _ROLE: Final = "IMAP.AccessAsApp"
 _MAIL_ROLES: Final = {_ROLE, "POP.AccessAsApp", "SMTP.SendAsApp"}  # who answers mail needs these
@@ -191,3 +192,9 @@ def two_clouds(**addresses: str | None) -> Finding | None:
             detail = f"{one} is of the cloud {clouds[0].name}, {other} of {clouds[1].name}"
             return Finding("failed", detail, explain("wrong-cloud"))
     return None
+
+
+def suspicious(problems: Iterable[ConfigProblem]) -> Finding | None:
+    """A warning for what can work, but was hardly meant, such as a misspelt variable."""
+    details = [f"{problem.key}: {problem.message} {problem.fix}" for problem in problems]
+    return Finding("warning", " ".join(details)) if details else None

@@ -197,6 +197,7 @@ class _Checkup:
         return (
             _checks.two_clouds(token_uri=(self.request or inbox).token_uri, host=inbox.host)
             or _checks.certificate(getattr(credential, "expires_on", None))
+            or _checks.suspicious(inbox.warnings)
             or Finding("passed", f"{inbox.user} at {inbox.host}:{inbox.port}, {who}")
         )
 
