@@ -36,7 +36,7 @@ WHAT_TO_DO = {
     "TokenEndpointUnavailable": "Try again after `.retry_after` or with growing pauses; if it is not retryable, correct the address or the trust in its certificate.",
     "InsecureConnectionError": "Connect with TLS and a context that verifies; the text shows the line to write.",
     "ImapError": "Follow `.advice`. Without one, the text is the server's own.",
-    "AuthenticationRefused": "Compare mailbox address and object ID as `.advice` says; `check_setup` says which step is missing.",
+    "AuthenticationRefused": "Compare mailbox address and Object ID as `.advice` says; `check_setup` says which step is missing.",
     "MailboxNotConnected": "Run the commands of `.advice`, which check the address, FullAccess, and whether IMAP is on.",
     "Throttled": "Wait `.retry_after` seconds, then connect again, with fewer connections.",
     "SessionExpired": "Connect again; the token source has a fresh token.",

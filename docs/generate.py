@@ -150,7 +150,7 @@ SYMPTOMS = (
         "certificate-untrusted",
     ),
     (
-        "`Connection refused`, `no answer within …`, `Name or service not known`, for the token",
+        "`ConnectionRefusedError`, `no answer within …`, `gaierror: Name or service not known`, for the token",
         "Port 443 is closed, or HTTPS_PROXY is not set",
         "token-endpoint-unreachable",
     ),
@@ -176,7 +176,11 @@ SYMPTOMS = (
         "connection-closed",
     ),
     ("`NO LOGIN failed.`", "User name and password are no longer accepted", "basic-auth-disabled"),
-    ("`NO Rechnungen doesn't exist.`", "The folder has another name", "folder-not-found"),
+    (
+        "`NO Rechnungen doesn't exist.`, `NO [NONEXISTENT] Mailbox does not exist.`",
+        "The folder has another name",
+        "folder-not-found",
+    ),
     (
         "One mailbox opens, and another does not",
         "The application has no permission on the other one",

@@ -197,7 +197,7 @@ _COPY_CLIENT_ID = f"Copy the Application (client) ID from {_APP} > Overview."
 _COPY_TENANT_ID = f"Copy the Directory (tenant) ID from {_APP} > Overview."
 _USE_SCOPE = "Write https://outlook.office365.com/.default."
 _OBJECT_ID = (
-    "The enterprise_object_id (Entra admin center > Enterprise applications > your app > Overview"
+    "The enterprise_object_id (Entra ID > Enterprise apps > the application > Overview"
     " > Object ID) belongs in New-ServicePrincipal, not here."
 )
 

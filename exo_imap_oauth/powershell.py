@@ -44,7 +44,7 @@ _SCRIPT: Final = """\
     if (-not $principal) {{
         New-ServicePrincipal -AppId $appId -ObjectId $objectId{naming}
     }} elseif ($principal.ObjectId -and $principal.ObjectId -ne $objectId) {{
-        throw 'Exchange knows the application by another object ID. See Remove-ServicePrincipal.'
+        throw 'Exchange knows the application by another Object ID. See Remove-ServicePrincipal.'
     }}
     foreach ($mailbox in $mailboxes) {{
         $granted = Get-MailboxPermission -Identity $mailbox -User $objectId `

@@ -36,7 +36,7 @@ mailbox = exchange.mailbox
 # %% [markdown]
 # ## Every step is done
 #
-# `check_setup` takes the inbox and, if you have it, the object ID that Exchange was told. It asks
+# `check_setup` takes the inbox and, if you have it, the Object ID that Exchange was told. It asks
 # Entra for a new token each time, so a change counts at once, and it leaves the mailbox as it is.
 
 # %%
@@ -108,9 +108,9 @@ check_setup(inbox, enterprise_object_id=app.enterprise_object_id).ok
 # earlier, the library fetches a new one and tries once more.
 
 # %% [markdown]
-# ## The wrong object ID
+# ## The wrong Object ID
 #
-# An application has two object IDs. Exchange wants that of the *Enterprise application*. It takes
+# An application has two Object IDs. Exchange wants that of the *Enterprise application*. It takes
 # that of the *App registration* without complaint, and then refuses every login. Here a second
 # application is set up in this way.
 
