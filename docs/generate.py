@@ -85,6 +85,7 @@ TOLD_BY = {
     "role-missing": "Only the token distinguishes it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
     "audience-wrong": "Only the token distinguishes it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
     "object-id-mismatch": "Only the token distinguishes it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
+    "assertion-invalid": "`AADSTS50012` is the same problem.",
     "certificate-untrusted": "Where a variable such as `SSL_CERT_FILE` names a file that cannot be read, the error names both, and its fix is to correct the path.",
     "token-endpoint-unreachable": "This one comes while the program asks for a token. Check `token-endpoint` fails. Where a proxy is set, the error names it, and cause and fix are about the proxy.",
     "imap-unreachable": "This one comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
