@@ -171,6 +171,9 @@ def printed_by(block: Block, names: dict[str, Any], shown: str | None) -> str:
         return traceback.format_exc()
 
 
+# aioimaplib leaves its transport to the garbage collector, which works inside the test here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if without_remark(page, PYTHON)],

@@ -95,7 +95,7 @@ def test_each_step_that_is_broken_is_named_and_then_fixed(runner: Runner) -> Non
         ("1 failed, 12 passed", "User is authenticated but not connected."),
         ("1 failed, 12 passed", "UserDisabled"),
         ("2 failed, 10 passed, 1 skipped", "the token has no roles"),
-        ("2 failed, 10 passed, 1 skipped", "Probably it is the Object ID of the App registration"),
+        ("2 failed, 10 passed, 1 skipped", "Probably it is that of the App registration"),
         ("1 failed, 4 passed, 8 skipped", "AADSTS7000222"),
         ("1 failed, 12 passed", "The service asks the program to slow down"),
     ]
