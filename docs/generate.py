@@ -151,7 +151,7 @@ SYMPTOMS = (
         "certificate-untrusted",
     ),
     (
-        "`ConnectionRefusedError`, `no answer within …`, `gaierror: Name or service not known`, for the token",
+        "`cannot be reached: ConnectionRefusedError`, `no answer within …`, `gaierror: Name or service not known`, for the token",
         "Port 443 is closed, or HTTPS_PROXY is not set",
         "token-endpoint-unreachable",
     ),

@@ -1,4 +1,4 @@
-"""Say which step of the set-up is missing: every step is tried, one after the other."""
+"""Tries every step of a set-up and reports which one is missing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_setup(
 ) -> SetupReport:
     """Try every step from the configuration to the open mailbox, and report on each.
 
-    A new token is asked for, which no cache of ours gets to see: after consent, one issued before
+    It asks for a new token, past every cache: after consent, one issued before
     would still lack the role. After a failure it goes on with whatever can still be checked. Claims
     of the token explain failures; whether it is good is for Exchange to say, so it is tried
     even where they look wrong. The mailbox is only examined (RFC 3501 section 6.3.2).
@@ -74,7 +74,7 @@ def check_setup(
         inbox: The inbox.
         token_source: Gets the token in place of the inbox's own: a
             :class:`~exo_imap_oauth.token_source.TokenSource`, whose cache is left alone, any other
-            credential, or a function. What these do not tell, their endpoint say, is skipped.
+            credential, or a function. What these do not tell, such as their endpoint, is skipped.
         enterprise_object_id: The object ID that was given to ``New-ServicePrincipal``, to be
             compared with the one in the token.
         ssl_context: For both servers. Default: what this machine trusts; for the token endpoint
@@ -84,7 +84,7 @@ def check_setup(
             IMAP server, logging in, opening the mailbox, logging out.
 
     Returns:
-        The report; whatever goes wrong stands in it.
+        The report; it holds whatever goes wrong.
 
     Raises:
         ValueError: ``timeout`` is not positive, or longer than a thread can wait.

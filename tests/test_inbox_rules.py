@@ -290,7 +290,7 @@ def test_what_is_right_is_left_alone(tmp_path: Path, key: str, value: str) -> No
         ("tenant_id", URI, f"{AUTHORITY}<tenant_id>/oauth2/v2.0/token", "Directory (tenant) ID"),
         ("client_id", ID, "<client_id>", "Application (client) ID"),
         ("client_secret", PW, "<client_secret>", "Certificates & secrets"),
-        ("enterprise_object_id", ID, "<enterprise_object_id>", "Enterprise applications"),
+        ("enterprise_object_id", ID, "<enterprise_object_id>", "Enterprise apps"),
     ],
 )
 def test_a_placeholder_of_the_how_to_says_what_to_put_there_and_where_it_is_found(
