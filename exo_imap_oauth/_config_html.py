@@ -10,6 +10,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth import _html
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.layers import unquoted
+from exo_imap_oauth._inbox.check import InboxCheck
 from exo_imap_oauth._text import HiddenText, quotable
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _SHORTEST_SECRET = 8  # characters; what is shorter stands in other words by cha
 _MOST_OVERRIDDEN = 5  # shown of one setting
 _MOST_OPEN = 3  # inboxes; of more, each is folded
 _LOGIN = re.compile(r"//[^/\s]*@")  # of a URI: https://user:password@host
+_JUDGED = ("user", "host", "port", "token_uri", "client_id", "scope", "debug")
 _SSL = {"implicit": "true", "starttls": "tls"}  # an inbox's tls, as Universal Messenger writes it
 
 
@@ -101,7 +103,8 @@ def _rows(
     for key in keys.KEYS.values():
         setting = found.get(key.name)
         value = quotable(_value(inbox, key, setting), secrets)
-        lines = (f"<small>{_html.escaped(line)}</small>" for line in _origin(setting, secrets))
+        origin = _origin(key.field, setting, secrets)
+        lines = (f"<small>{_html.escaped(line)}</small>" for line in origin)
         yield key.name, _html.escaped(value) + "".join(lines)
 
 
@@ -127,27 +130,36 @@ def _credential(inbox: InboxConfig, setting: Setting | None) -> str:
     return _HIDDEN
 
 
-def _origin(setting: Setting | None, secrets: set[str]) -> list[str]:
+def _origin(field: str, setting: Setting | None, secrets: set[str]) -> list[str]:
     """Where a setting was made, and what it overrode there."""
     if setting is None:
         return ["by default"]
     lines = [f"{quotable(setting.key, secrets)} in {_place(setting)}"]
     _, *earlier = _latest(setting)
     for each in earlier[:_MOST_OVERRIDDEN]:
-        lines += [f"overrides {_overridden(each, secrets)} in {_place(each)}"]
+        lines += [f"overrides {_overridden(field, each, secrets)} in {_place(each)}"]
     if len(earlier) > _MOST_OVERRIDDEN:
         lines += ["and earlier ones"]
     return lines
 
 
-def _overridden(setting: Setting, secrets: set[str]) -> str:
-    """A value that nobody checked, so it may be anything, such as a secret in the wrong place."""
+def _overridden(field: str, setting: Setting, secrets: set[str]) -> str:
+    """A value that load_config did not check: it may be a secret in the wrong place."""
     value = unquoted(setting.value)
     if setting.names_file:
         return f"the file{files.shown_path(value)}"
     if isinstance(setting.value, HiddenText) or files.looks_random(value) or _LOGIN.search(value):
         return _HIDDEN
+    if field in _JUDGED and _is_odd(field, value):
+        return _HIDDEN
     return quotable(value, secrets) or "nothing"
+
+
+def _is_odd(field: str, value: str) -> bool:
+    """Whether there is anything to say against the value of a field."""
+    check = InboxCheck("what was overridden")
+    check.texts({field: value})
+    return bool(check.errors or check.warnings)
 
 
 def _place(setting: Setting) -> str:

@@ -148,6 +148,16 @@ def test_many_inboxes_are_folded(conf: Path) -> None:
     assert ("open", None) not in page.attributes
 
 
+@pytest.mark.parametrize("name", ["user", "port", "oauth2.clientId", "oauth2.scope"])
+def test_a_passphrase_that_was_in_a_wrong_place_is_not_shown(conf: Path, name: str) -> None:
+    lines = (conf / "cmsbs.properties").read_text().splitlines()
+    (right,) = (line for line in lines if f".{name} =" in line)
+    append(conf, f"cmsbs.mail.imap.{name} = open sesame\n{right}\n")
+    text = shown(load_config(conf, environ={}))
+    assert "overrides (hidden) in" in text
+    assert "sesame" not in text
+
+
 def test_a_setting_that_was_overridden_a_thousand_times_is_shown_in_short(conf: Path) -> None:
     append(conf, "".join(f"cmsbs.mail.imap.folder.inbox = F{n}\n" for n in range(1_000)))
     text = shown(load_config(conf, environ={}))
