@@ -335,6 +335,8 @@ class LoopbackExchange(EntraAdministration):
     ) -> Path:
         """Write a ``cmsbs-conf`` folder with the values of what was set up.
 
+        A file that is there from an earlier call is replaced.
+
         Args:
             folder: Where to make the folder ``cmsbs-conf``.
             secret: The client secret, which names the application too; by default the one
