@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_AT_A_LOOPBACK = "= https://localhost:"
+
 
 def write_cmsbs_conf(folder: Path, settings: Mapping[str, str]) -> Path:
     """Write ``cmsbs-conf/cmsbs.properties``, readable by its owner only.
@@ -18,10 +20,16 @@ def write_cmsbs_conf(folder: Path, settings: Mapping[str, str]) -> Path:
 
     Returns:
         The folder ``cmsbs-conf``.
+
+    Raises:
+        FileExistsError: The file is there already, and not from an earlier call.
     """
     conf = folder / "cmsbs-conf"
     (conf / "conf.d").mkdir(parents=True, exist_ok=True)
     file = conf / "cmsbs.properties"
+    if file.exists() and _AT_A_LOOPBACK not in file.read_text("latin-1"):
+        text = f"{file} is not one that write_config made, so it is kept; choose another folder"
+        raise FileExistsError(text)
     file.touch(mode=0o600)
     file.chmod(0o600)
     lines = (f"cmsbs.mail.imap.{key} = {_escape(value)}\n" for key, value in settings.items())

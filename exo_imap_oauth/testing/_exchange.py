@@ -335,7 +335,7 @@ class LoopbackExchange(EntraAdministration):
     ) -> Path:
         """Write a ``cmsbs-conf`` folder with the values of what was set up.
 
-        A file that is there from an earlier call is replaced.
+        A file from an earlier call is replaced, any other is kept.
 
         Args:
             folder: Where to make the folder ``cmsbs-conf``.
@@ -349,6 +349,7 @@ class LoopbackExchange(EntraAdministration):
 
         Raises:
             ValueError: A step is missing, or both ``secret`` and ``app`` are given.
+            FileExistsError: There is a ``cmsbs.properties`` that no earlier call wrote.
         """
         credential: dict[str, str] = {}
         if app is None:

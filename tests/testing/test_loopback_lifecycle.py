@@ -23,6 +23,8 @@ from exo_imap_oauth.testing import LoopbackExchange, ready_exchange
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exo_imap_oauth.testing import ReadyExchange
+
 
 def test_starting_and_stopping_with_clients_connected(capsys: pytest.CaptureFixture[str]) -> None:
     threads = threading.active_count()
@@ -158,6 +160,18 @@ def test_write_config_takes_the_newest_secret_and_the_first_mailbox(tmp_path: Pa
         assert written()["cmsbs.mail.imap.user"] == exchange.mailbox
         assert written(" leading")["cmsbs.mail.imap.user"] == " leading"
         assert written(address)["cmsbs.mail.imap.user"] == f'"{address}"'  # one pair is taken away
+
+
+def test_write_config_replaces_its_own_file_and_no_other(
+    exchange: ReadyExchange, tmp_path: Path
+) -> None:
+    file = exchange.write_config(tmp_path) / "cmsbs.properties"
+    exchange.write_config(tmp_path)
+    theirs = file.read_text().replace("https://localhost:", "https://login.microsoftonline.com:")
+    file.write_text(theirs)
+    with pytest.raises(FileExistsError, match="so it is kept; choose another folder"):
+        exchange.write_config(tmp_path)
+    assert file.read_text() == theirs
 
 
 def test_write_config_says_which_step_is_missing(tmp_path: Path) -> None:
