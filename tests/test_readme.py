@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ README = ROOT / "README.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PYTHON = blocks(README, "python")
 LIMIT = 60  # seconds
+INTERPRETER = os.environ.get("README_PYTHON", sys.executable)  # .ci/run: with the built wheel alone
 SESSION = "import doctest, sys; sys.exit(doctest.testfile('page', optionflags=doctest.ELLIPSIS)[0])"
 
 
@@ -38,7 +40,7 @@ def run_alone(block: Block) -> tuple[int, str]:
     else:
         arguments = ["-c", block.text]
     with subprocess.Popen(
-        [sys.executable, "-W", "error", *arguments],
+        [INTERPRETER, "-W", "error", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
