@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 _AT_A_LOOPBACK = "= https://localhost:"
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise :exc:`FileExistsError` if there is a configuration of a real tenant."""
+    file = folder / "cmsbs-conf" / "cmsbs.properties"
+    if file.exists() and _AT_A_LOOPBACK not in file.read_text("latin-1"):
+        text = f"{file} is not one that write_config made, so it is kept; choose another folder"
+        raise FileExistsError(text)
+
+
 def write_cmsbs_conf(folder: Path, settings: Mapping[str, str]) -> Path:
     """Write ``cmsbs-conf/cmsbs.properties``, readable by its owner only.
 
@@ -20,16 +28,10 @@ def write_cmsbs_conf(folder: Path, settings: Mapping[str, str]) -> Path:
 
     Returns:
         The folder ``cmsbs-conf``.
-
-    Raises:
-        FileExistsError: The file is there already, and not from an earlier call.
     """
     conf = folder / "cmsbs-conf"
     (conf / "conf.d").mkdir(parents=True, exist_ok=True)
     file = conf / "cmsbs.properties"
-    if file.exists() and _AT_A_LOOPBACK not in file.read_text("latin-1"):
-        text = f"{file} is not one that write_config made, so it is kept; choose another folder"
-        raise FileExistsError(text)
     file.touch(mode=0o600)
     file.chmod(0o600)
     lines = (f"cmsbs.mail.imap.{key} = {_escape(value)}\n" for key, value in settings.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from exo_imap_oauth.testing._administration import EntraAdministration
 from exo_imap_oauth.testing._certificates import HOST, Certificates
 from exo_imap_oauth.testing._clock import Clock
-from exo_imap_oauth.testing._cmsbs import write_cmsbs_conf
+from exo_imap_oauth.testing._cmsbs import check_replaceable, write_cmsbs_conf
 from exo_imap_oauth.testing._directory import FULL_ACCESS, Directory
 from exo_imap_oauth.testing._entra import TokenEndpoint
 from exo_imap_oauth.testing._faults import Faults, Injection
@@ -372,6 +372,7 @@ class LoopbackExchange(EntraAdministration):
             "oauth2.grantType": "client_credentials",
             "oauth2.debug": "true",
         }
+        check_replaceable(Path(folder))
         return write_cmsbs_conf(Path(folder), settings)
 
     def _running(self) -> LoopThread:
