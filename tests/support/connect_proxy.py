@@ -6,16 +6,14 @@ import asyncio
 import base64
 import contextlib
 import ssl
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from support import HOST
+from support.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     import trustme
-
-_LIMIT = 60.0  # s, for the thread to come up or to end
 
 
 @dataclass(eq=False)
@@ -49,38 +47,24 @@ class ConnectProxy:
 
     def __enter__(self) -> Self:
         """Listen."""
-        self._loop = asyncio.new_event_loop()
+        self._thread = LoopThread("proxy")
+        loop = self._thread.loop
         self._writers: list[asyncio.StreamWriter] = []
-        self._servers = [self._loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0))]
+        self._servers = [loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0))]
         self.port = self._servers[0].sockets[0].getsockname()[1]
         if self.inspector is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate = self.inspector.issue_cert(self.inspected_host)
             certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # names pyOpenSSL too
             inside = asyncio.start_server(self._inspect, HOST, 0, ssl=context)
-            self._servers.append(self._loop.run_until_complete(inside))
+            self._servers.append(loop.run_until_complete(inside))
             self.inspecting_port = self._servers[1].sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close what is open and join the thread."""
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_LIMIT)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_LIMIT)
-        assert not self._thread.is_alive()
-        self._loop.close()
-
-    async def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        for writer in self._writers:  # TLS would wait for the other side to close as well
-            writer.transport.abort()
+        self._thread.stop(self._servers, self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)

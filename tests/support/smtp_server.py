@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import threading
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +13,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 from exo_imap_oauth.testing._tokens import EXCHANGE_AUDIENCES
 from support import HOST, server_context
+from support.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.testing import LoopbackExchange
 
-_LIMIT = 60.0  # s, for the thread to come up or to end
 _UNSUCCESSFUL = "535 5.7.3 Authentication unsuccessful"
 _DISABLED = "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled"
 
@@ -58,33 +56,22 @@ class SubmissionServer:
 
     def __enter__(self) -> Self:
         """Listen."""
-        self._loop = asyncio.new_event_loop()
+        self._thread = LoopThread("smtp")
+        self._loop = self._thread.loop
         self._server = self._loop.run_until_complete(
             self._loop.create_server(self._protocol, HOST, 0)
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever, name="smtp", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close what is open and join the thread."""
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(_LIMIT)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_LIMIT)
-        assert not self._thread.is_alive()
-        self._loop.close()
+        self._thread.stop([self._server])
 
     def _protocol(self) -> SMTP:
         context = server_context() if self.offers_tls else None
         return _Protocol(self, hostname="smtp.example", tls_context=context, loop=self._loop)
-
-    async def _close(self) -> None:
-        self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     async def auth_XOAUTH2(self, server: SMTP, args: list[str]) -> AuthResult:  # noqa: N802 - aiosmtpd's
         """Let an application in, or say what Exchange Online says."""
@@ -119,7 +106,7 @@ class SubmissionServer:
         return "250 2.0.0 OK"
 
     def _claims(self, token: str) -> dict[str, Any] | None:
-        key = jwt.PyJWK(self.exchange._issuer.jwks()["keys"][0]).key  # pyright: ignore[reportPrivateUsage]
+        key = jwt.PyJWK(self.exchange._issuer.jwks()["keys"][0]).key  # pyright: ignore[reportPrivateUsage] # its keys
         try:
             claims = jwt.decode(token, key, algorithms=["RS256"], audience=EXCHANGE_AUDIENCES)
         except jwt.InvalidTokenError:
