@@ -30,7 +30,7 @@ class Certificates:
         self._authority = trustme.CA()
         self._faults = faults
         self.ca_pem: bytes = self._authority.cert_pem.bytes()
-        self.server = _server_context(self._authority.issue_cert(*_NAMES))
+        self.server = _server_context(self._authority.issue_cert(*_NAMES, common_name=HOST))
 
     def imap(self) -> ssl.SSLContext:
         """The context for a connection to the IMAP server."""
@@ -51,13 +51,16 @@ class Certificates:
     def _expired(self) -> ssl.SSLContext:
         now = datetime.now(UTC)
         certificate = self._authority.issue_cert(
-            *_NAMES, not_before=now - timedelta(days=2), not_after=now - timedelta(days=1)
+            *_NAMES,
+            common_name=HOST,
+            not_before=now - timedelta(days=2),
+            not_after=now - timedelta(days=1),
         )
         return _server_context(certificate)
 
     @functools.cached_property
     def _foreign(self) -> ssl.SSLContext:
-        return _server_context(trustme.CA().issue_cert(*_NAMES))
+        return _server_context(trustme.CA().issue_cert(*_NAMES, common_name=HOST))
 
 
 def _server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:

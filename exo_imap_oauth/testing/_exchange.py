@@ -6,7 +6,6 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from exo_imap_oauth.testing._administration import EntraAdministration
 from exo_imap_oauth.testing._certificates import HOST, Certificates
 from exo_imap_oauth.testing._clock import Clock
 from exo_imap_oauth.testing._cmsbs import check_replaceable, write_cmsbs_conf
@@ -15,23 +14,24 @@ from exo_imap_oauth.testing._entra import TokenEndpoint
 from exo_imap_oauth.testing._faults import Faults, Injection
 from exo_imap_oauth.testing._http import EntraServer
 from exo_imap_oauth.testing._imap import ImapService
+from exo_imap_oauth.testing._imap_wire import check_wire
 from exo_imap_oauth.testing._loop import LoopThread
-from exo_imap_oauth.testing._mailboxes import Mailbox
+from exo_imap_oauth.testing._mailbox_administration import MailboxAdministration
 from exo_imap_oauth.testing._tokens import TokenIssuer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from email.message import Message
+    from collections.abc import Sequence
     from os import PathLike
     from types import TracebackType
 
     from exo_imap_oauth.testing._faults import Fault, Refusal
+    from exo_imap_oauth.testing._imap_wire import Wire
     from exo_imap_oauth.testing._records import App, ClientSecret, Login, TokenRequest
 
 _T = TypeVar("_T")
 
 
-class LoopbackExchange(EntraAdministration):
+class LoopbackExchange(MailboxAdministration):
     """An Entra token endpoint and an Exchange Online IMAP server on 127.0.0.1.
 
     A context manager, to be entered once: the servers run inside the ``with`` block. Nothing is
@@ -73,12 +73,18 @@ class LoopbackExchange(EntraAdministration):
         port: The port of the IMAP server (implicit TLS), once it runs.
         ssl_context: A client context that trusts the service's CA and nothing else.
         ca_pem: The certificate of that CA.
+        wire: What the IMAP server speaks.
 
     Args:
         refresh_in: What :attr:`refresh_in` is at first.
+        wire: What the IMAP server speaks: ``2026``, as Exchange Online does since autumn 2026;
+            ``2025``, the greeting and capabilities before; ``rev2``, as ``2026``, but every
+            session behaves from its login on as if the client had enabled IMAP4rev2.
     """
 
-    def __init__(self, *, refresh_in: int | None = None) -> None:
+    def __init__(self, *, refresh_in: int | None = None, wire: Wire = "2026") -> None:
+        check_wire(wire)
+        self.wire: Wire = wire
         self._faults = Faults()
         self._certificates = Certificates(self._faults)
         self.host: str = HOST
@@ -88,15 +94,14 @@ class LoopbackExchange(EntraAdministration):
         clock = Clock()
         super().__init__(Directory(clock), clock)
         self._issuer = TokenIssuer(clock)
-        self._loop: LoopThread | None = None
+        self._loop = None
         self._refresh_in = refresh_in
         self._endpoint = TokenEndpoint(self._directory, self._issuer, clock)
         self._endpoint.refresh_in = refresh_in
         self._entra = EntraServer(self._endpoint, self._issuer, clock, self._faults)
         self._imap = ImapService(
-            self._directory, self._issuer, clock, self._certificates.server, self._faults
+            self._directory, self._issuer, clock, self._certificates.server, self._faults, wire=wire
         )
-        self._addresses: list[str] = []
 
     def __enter__(self) -> Self:
         """Start the servers."""
@@ -138,33 +143,6 @@ class LoopbackExchange(EntraAdministration):
         self._addresses.clear()
 
     # ---- the administrator's steps in Exchange Online ----------------------------------------
-
-    def add_mailbox(
-        self,
-        address: str,
-        messages: int | Iterable[Message | bytes] = (),
-        *,
-        imap_enabled: bool = True,
-        tenant_id: str | None = None,
-    ) -> None:
-        """Create a mailbox with an inbox and the usual other folders.
-
-        Args:
-            address: Its address; upper and lower case are the same.
-            messages: What is in its inbox: messages, or raw ones as ``bytes`` that are served
-                as they are, or a number of generated ones.
-            imap_enabled: Whether IMAP is switched on for it.
-            tenant_id: Its tenant; by default :attr:`tenant_id`.
-        """
-        loop = self._running()
-        self._directory.add_mailbox(address, tenant_id, imap_enabled=imap_enabled)
-        loop.call(self._create(address, messages))
-        self._addresses.append(address)
-
-    async def _create(self, address: str, messages: int | Iterable[Message | bytes]) -> None:
-        mailbox = Mailbox(address, self._clock)
-        await mailbox.deliver(messages)
-        self._imap.mailboxes[address.lower()] = mailbox
 
     def new_service_principal(self, client_id: str, object_id: str) -> None:
         """``New-ServicePrincipal -AppId client_id -ObjectId object_id``.
@@ -213,20 +191,6 @@ class LoopbackExchange(EntraAdministration):
 
     # ---- what happens afterwards -------------------------------------------------------------
 
-    def deliver(self, mailbox: str, message: Message | bytes, folder: str = "INBOX") -> None:
-        """Deliver a message; whoever idles in that folder is told.
-
-        Args:
-            mailbox: The address of the mailbox.
-            message: The message; ``bytes`` are served as they are.
-            folder: The folder, which is made if need be.
-        """
-        folders = self._imap.mailboxes.get(mailbox.lower())
-        if folders is None:
-            text = f"no mailbox {mailbox}: add_mailbox comes first"
-            raise ValueError(text)
-        self._running().call(folders.deliver([message], folder))
-
     def advance_clock(self, seconds: float) -> None:
         """Move the service's clock: tokens and secrets expire, the ``Date`` header follows.
 
@@ -250,6 +214,7 @@ class LoopbackExchange(EntraAdministration):
         seconds: float | None = None,
         *,
         command: str | None = None,
+        uid: int | None = None,
         reply: Refusal | None = None,
     ) -> Injection:
         """Make something go wrong.
@@ -262,6 +227,8 @@ class LoopbackExchange(EntraAdministration):
             times: How often; with None, until :meth:`Injection.remove`.
             seconds: How long, or the pause that the service asks for.
             command: The IMAP command to wait for, such as ``SELECT`` or ``UID FETCH``.
+            uid: The UID of the message that a command must name, if only at one message; the
+                sequence numbers of commands without ``UID`` are looked up.
             reply: What the refusal begins with, ``BAD`` or ``NO``; Exchange says both.
 
         Returns:
@@ -277,7 +244,9 @@ class LoopbackExchange(EntraAdministration):
             <Injection of Fault.IMAP_THROTTLED at SELECT, hits: 0>
         """
         loop = self._running().loop
-        injection = Injection(fault, times, seconds, command=command, reply=reply, loop=loop)
+        injection = Injection(
+            fault, times, seconds, command=command, uid=uid, reply=reply, loop=loop
+        )
         self._faults.add(injection)
         return injection
 
@@ -374,11 +343,6 @@ class LoopbackExchange(EntraAdministration):
         }
         check_replaceable(Path(folder))
         return write_cmsbs_conf(Path(folder), settings)
-
-    def _running(self) -> LoopThread:
-        if self._loop is None or not self._loop.is_running:
-            raise RuntimeError("the LoopbackExchange does not run: use it in a with statement")
-        return self._loop
 
 
 def _first(candidates: Sequence[_T], what: str, step: str) -> _T:

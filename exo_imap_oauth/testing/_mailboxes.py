@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from email.message import EmailMessage, Message
+from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
-from pymap.backend.dict.mailbox import MailboxData, MailboxSet
+from pymap.backend.dict.mailbox import MailboxData, MailboxSet, Message
+from pymap.mailbox import MailboxSnapshot
 from pymap.parsing.message import AppendMessage
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from email.message import Message as MimeMessage
 
     from pymap.concurrent import Event
     from pymap.parsing.specials import ObjectId
@@ -37,6 +39,20 @@ class _Folder(MailboxData):
                 await changed.wait()
         return await super().update_selected(selected)
 
+    async def rebuild(self) -> None:
+        """Another UIDVALIDITY, and the messages numbered anew, from 1 on."""
+        async with self.messages_lock.write_lock():
+            # Not below the old one, in which pymap puts the time and a random part.
+            self._uid_validity = max(MailboxSnapshot.new_uid_validity(), self._uid_validity + 1)
+            old = list(self._messages.values())
+            self._mod_sequences.expunge([message.uid for message in old])
+            self._messages = {
+                uid: Message.copy(message, uid=uid, recent=message.recent)
+                for uid, message in enumerate(old, 1)
+            }
+            self._max_uid = len(old)
+            self._mod_sequences.update(list(self._messages))
+
 
 class Mailbox(MailboxSet):
     """The folders of one mailbox. To be used in the loop only."""
@@ -59,22 +75,52 @@ class Mailbox(MailboxSet):
         return folder.mailbox_id
 
     async def deliver(
-        self, messages: int | Iterable[Message | bytes], folder: str = "INBOX"
+        self,
+        messages: int | Iterable[MimeMessage | bytes],
+        folder: str = "INBOX",
+        date: datetime | None = None,
     ) -> None:
-        """Put messages into a folder, which is made if need be, or as many generated ones."""
-        if folder.upper() == "INBOX":
-            place = self._inbox
-        else:
-            place = self._set.setdefault(folder, self._new_folder())
+        """Put messages into a folder, which is made if need be, or as many generated ones.
+
+        Args:
+            messages: The messages, or how many.
+            folder: The folder.
+            date: Their INTERNALDATE; by default now.
+        """
+        place = self._place(folder)
         if isinstance(messages, int):
             messages = [self._sample(number) for number in range(1, messages + 1)]
         for message in messages:
             content = message if isinstance(message, bytes) else message.as_bytes(policy=SMTP)
-            arrived = datetime.fromtimestamp(self._clock.now(), UTC)
+            arrived = date or datetime.fromtimestamp(self._clock.now(), UTC)
             selected = place.selected_set.any_selected
             new = await place.append(AppendMessage(content, arrived), recent=not selected)
             if selected:
                 selected.session_flags.add_recent(new.uid)
+
+    def _place(self, folder: str) -> MailboxData:
+        if folder.upper() == "INBOX":
+            return self._inbox
+        return self._set.setdefault(folder, self._new_folder())
+
+    async def arrive(self, folder: str) -> None:
+        """Put one generated message into a folder that exists."""
+        exists = (await (await self.get_mailbox(folder)).snapshot()).exists
+        await self.deliver([self._sample(exists + 1)], folder)
+
+    async def rebuild(self, folder: str) -> ObjectId:
+        """Give a folder another UIDVALIDITY and its messages other UIDs.
+
+        Returns:
+            What the folder is known by to sessions.
+
+        Raises:
+            KeyError: There is no such folder.
+        """
+        place = await self.get_mailbox(folder)
+        assert isinstance(place, _Folder)
+        await place.rebuild()
+        return place.mailbox_id
 
     def _sample(self, number: int) -> EmailMessage:
         message = EmailMessage()

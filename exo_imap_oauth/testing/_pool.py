@@ -16,6 +16,8 @@ from exo_imap_oauth.token_cache import MemoryTokenCache, replaced_default
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from exo_imap_oauth.testing._imap_wire import Wire
+
 
 class ExchangePool(ExitStack):
     """Running servers that are handed out one after the other; leaving it stops them.
@@ -54,14 +56,15 @@ class ExchangePool(ExitStack):
             exchange.reset()
             self._idle.append(exchange)
 
-    def take(self, kind: type[LoopbackExchange]) -> LoopbackExchange:
+    def take(self, kind: type[LoopbackExchange], wire: Wire) -> LoopbackExchange:
         """A clean one that nobody else uses."""
         for exchange in self._idle:
-            if type(exchange) is kind:
+            if type(exchange) is kind and exchange.wire == wire:
                 self._idle.remove(exchange)
                 return exchange
         # The factory sees to the trust, which ends with the test and not with the server.
-        made = ReadyExchange(trust=False) if kind is ReadyExchange else LoopbackExchange()
+        ready = kind is ReadyExchange
+        made = ReadyExchange(trust=False, wire=wire) if ready else LoopbackExchange(wire=wire)
         return self.enter_context(made)
 
 
@@ -83,18 +86,21 @@ class ExchangeFactory:
         self.made: list[LoopbackExchange] = []
 
     @overload
-    def __call__(self, *, ready: Literal[True]) -> ReadyExchange: ...
+    def __call__(self, *, ready: Literal[True], wire: Wire = "2026") -> ReadyExchange: ...
 
     @overload
-    def __call__(self, *, ready: Literal[False] = False) -> LoopbackExchange: ...
+    def __call__(
+        self, *, ready: Literal[False] = False, wire: Wire = "2026"
+    ) -> LoopbackExchange: ...
 
-    def __call__(self, *, ready: bool = False) -> LoopbackExchange:
+    def __call__(self, *, ready: bool = False, wire: Wire = "2026") -> LoopbackExchange:
         """Another exchange, whose CA is in the default trust from now on.
 
         Args:
             ready: Whether every step of the administrator is done in it; by default none is.
+            wire: What its IMAP server speaks, see :class:`LoopbackExchange`.
         """
-        exchange = self._pool.take(ReadyExchange if ready else LoopbackExchange)
+        exchange = self._pool.take(ReadyExchange if ready else LoopbackExchange, wire)
         self.made.append(exchange)
         self._trust.enter_context(DEFAULT_TRUST.trusted(exchange.ca_pem))
         return exchange

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.inbox import InboxConfig
     from exo_imap_oauth.testing._identities import AppCertificate
+    from exo_imap_oauth.testing._imap_wire import Wire
     from exo_imap_oauth.testing._records import App, ClientSecret
 
 _SECRET_LIFETIME = 180 * 24 * 3600.0  # s, what the portal recommends
@@ -34,6 +35,7 @@ class ReadyExchange(LoopbackExchange):
         certificate: Whether the application has a certificate too.
         trust: Whether its CA is in the default trust inside the ``with`` block.
         refresh_in: What :attr:`refresh_in` is at first.
+        wire: What the IMAP server speaks.
     """
 
     app: App
@@ -42,9 +44,14 @@ class ReadyExchange(LoopbackExchange):
     mailbox: str
 
     def __init__(
-        self, *, certificate: bool = False, trust: bool = True, refresh_in: int | None = None
+        self,
+        *,
+        certificate: bool = False,
+        trust: bool = True,
+        refresh_in: int | None = None,
+        wire: Wire = "2026",
     ) -> None:
-        super().__init__(refresh_in=refresh_in)
+        super().__init__(refresh_in=refresh_in, wire=wire)
         self._with_certificate = certificate
         self._with_trust = trust
         self._undo = ExitStack()
@@ -114,7 +121,11 @@ class ReadyExchange(LoopbackExchange):
 
 
 def ready_exchange(
-    *, certificate: bool = False, trust: bool = True, refresh_in: int | None = None
+    *,
+    certificate: bool = False,
+    trust: bool = True,
+    refresh_in: int | None = None,
+    wire: Wire = "2026",
 ) -> ReadyExchange:
     """A loopback Exchange Online with every step done.
 
@@ -134,8 +145,9 @@ def ready_exchange(
             get their former values back when the last such block has ended. With False, pass
             ``exchange.ssl_context`` to whatever connects.
         refresh_in: After how many seconds its answers ask for a new token; None: not at all.
+        wire: What the IMAP server speaks, see :class:`LoopbackExchange`.
 
     Returns:
         A context manager that yields itself, with ``app``, ``secret``, ``mailbox`` and ``inbox``.
     """
-    return ReadyExchange(certificate=certificate, trust=trust, refresh_in=refresh_in)
+    return ReadyExchange(certificate=certificate, trust=trust, refresh_in=refresh_in, wire=wire)

@@ -25,6 +25,7 @@ from exo_imap_oauth.errors import (
     TokenEndpointUnavailable,
 )
 from exo_imap_oauth.testing import Fault, LoopbackExchange, ReadyExchange, ready_exchange
+from exo_imap_oauth.testing._faults import AT_A_FETCH, AT_A_SEARCH, AT_A_STORE, AT_IDLE
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
@@ -248,8 +249,13 @@ def test_a_broken_imap_server_gives_a_typed_error(
         assert imap.search(None, "ALL") == ("OK", [b"1 2 3"])
 
 
-OF_ITS_OWN = {Fault.IMAP_NO_SASL_IR, Fault.IMAP_IDLE_RESET, Fault.IMAP_WRONG_SERVER}
-"""Each has a test of its own, here or in test_loopback_reasons.py."""
+OF_ITS_OWN = {Fault.IMAP_NO_SASL_IR, Fault.IMAP_IDLE_RESET, Fault.IMAP_WRONG_SERVER} | {
+    *AT_A_FETCH,
+    *AT_A_SEARCH,
+    *AT_A_STORE,
+    *AT_IDLE,
+}
+"""Each has a test of its own: here, in test_loopback_reasons.py or in test_mail_faults.py."""
 
 
 def test_every_fault_of_the_imap_server_has_its_test() -> None:

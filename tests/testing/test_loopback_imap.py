@@ -17,10 +17,6 @@ from exo_imap_oauth.testing import ReadyExchange, ready_exchange
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BEFORE = (
-    b"* CAPABILITY IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR UIDPLUS ID UNSELECT CHILDREN"
-    b" IDLE NAMESPACE LITERAL+\r\n"
-)
 INVALID_STATE = b"BAD Command received in Invalid state.\r\n"
 
 
@@ -38,27 +34,6 @@ def _session(exchange: ReadyExchange, wire: Wire) -> Wire:
 
 
 # ---- the front end ---------------------------------------------------------------------------
-
-
-def test_the_greeting_names_the_host_in_base64_of_utf_16(wire: Wire) -> None:
-    host = base64.b64encode("localhost".encode("utf-16-le"))
-    assert wire.line() == (
-        b"* OK The Microsoft Exchange IMAP4 service is ready. [" + host + b"]\r\n"
-    )
-
-
-def test_the_capabilities_before_and_after_login(exchange: ReadyExchange, wire: Wire) -> None:
-    wire.line()
-    assert wire.ask("A0 CAPABILITY") == [BEFORE, b"A0 OK CAPABILITY completed.\r\n"]
-    wire.authenticate(exchange.mailbox, fetch_token(exchange))
-    after = wire.ask("A2 CAPABILITY")[0].split()
-    assert set(after) - set(BEFORE.split()) == {
-        b"MOVE",
-        b"CLIENTACCESSRULES",
-        b"CLIENTNETWORKPRESENCELOCATION",
-        b"BACKENDAUTHENTICATE",
-    }
-    assert set(BEFORE.split()) <= set(after)
 
 
 @pytest.mark.parametrize("initial", [True, False])

@@ -20,7 +20,12 @@ from testing.loopback_client import Wire, fetch_token, form, http
 from exo_imap_oauth.errors import TokenEndpointUnavailable
 from exo_imap_oauth.imap import ok
 from exo_imap_oauth.testing import Fault, LoopbackExchange, ready_exchange
-from exo_imap_oauth.testing._faults import _DEFAULT_SECONDS, AT_A_COMMAND
+from exo_imap_oauth.testing._faults import (
+    _AT_A_MESSAGE,
+    _DEFAULT_REPLY,
+    _DEFAULT_SECONDS,
+    AT_A_COMMAND,
+)
 from exo_imap_oauth.testing._pool import ExchangePool
 from exo_imap_oauth.testing._trust import DEFAULT_TRUST
 
@@ -303,7 +308,8 @@ def test_help_tells_of_every_fault_what_it_takes() -> None:
         taken = texts[fault.name].partition(")")[0] if texts[fault.name].startswith("(") else ""
         assert ("``seconds``" in taken) == (fault in _DEFAULT_SECONDS), fault
         assert ("``command``" in taken) == (fault in AT_A_COMMAND), fault
-        assert ("``reply``" in taken) == (fault is Fault.IMAP_THROTTLED), fault
+        assert ("``uid``" in taken) == (fault in _AT_A_MESSAGE), fault
+        assert ("``reply``" in taken) == (fault in _DEFAULT_REPLY), fault
 
 
 def test_what_the_servers_log_can_be_told_from_the_librarys_own(

@@ -1,0 +1,142 @@
+"""Faults that strike at one message, or at the end, as plain imaplib sees them."""
+
+from __future__ import annotations
+
+import imaplib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from testing.loopback_client import Wire, fetch_token, log_in
+
+from exo_imap_oauth.testing import Fault, ReadyExchange, ready_exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FETCH = "(BODY.PEEK[])"
+SEEN = r"(\Seen)"
+
+
+@pytest.fixture(name="exchange", scope="module")
+def _exchange() -> Iterator[ReadyExchange]:
+    with ready_exchange(trust=False) as exchange:
+        yield exchange
+
+
+@pytest.fixture(autouse=True)
+def _clean(exchange: ReadyExchange) -> None:
+    exchange.reset()
+
+
+@pytest.fixture(name="imap")
+def _imap(exchange: ReadyExchange) -> Iterator[imaplib.IMAP4]:
+    imap = log_in(exchange)
+    imap.select()
+    yield imap
+    imap.shutdown()
+
+
+@pytest.fixture(name="session")
+def _session(exchange: ReadyExchange) -> Iterator[Wire]:
+    with Wire(exchange) as wire:
+        wire.line()
+        wire.authenticate(exchange.mailbox, fetch_token(exchange))
+        wire.ask("A2 SELECT INBOX")
+        yield wire
+
+
+def content(imap: imaplib.IMAP4, uid: str) -> bytes:
+    """The content of a message, if all is well."""
+    status, (part, *_) = imap.uid("FETCH", uid, FETCH)
+    assert status == "OK"
+    found: bytes = part[1]
+    return found
+
+
+def has_all(imap: imaplib.IMAP4) -> bool:
+    return all(b"sample message" in content(imap, uid) for uid in ("101", "102", "103"))
+
+
+# ---- faults at a command, at one message or at the end ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault.IMAP_RESET, (ConnectionResetError, imaplib.IMAP4.abort)),
+        (Fault.IMAP_CONNECTION_CLOSED, imaplib.IMAP4.abort),
+        (Fault.IMAP_STALL, TimeoutError),
+    ],
+)
+def test_a_connection_ends_at_one_message_each_time(
+    exchange: ReadyExchange, fault: Fault, expected: Any
+) -> None:
+    injection = exchange.inject(fault, command="UID FETCH", uid=102, times=None)
+    for _ in range(2):
+        imap = log_in(exchange)
+        imap.select()
+        assert content(imap, "101")
+        assert imap.uid("STORE", "102", "+FLAGS", SEEN)[0] == "OK"  # another command
+        assert imap.fetch("2", "(FLAGS)")[0] == "OK"  # the same
+        imap.sock.settimeout(0.3)
+        with pytest.raises(expected):
+            imap.uid("FETCH", "101:103", FETCH)
+        imap.shutdown()
+    assert injection.hits == 2
+
+
+@pytest.mark.parametrize("command", ["FETCH 2 FLAGS", "COPY 1:2 Drafts", "UID EXPUNGE 102"])
+def test_other_commands_that_name_a_message(
+    exchange: ReadyExchange, session: Wire, command: str
+) -> None:
+    fault = exchange.inject(Fault.IMAP_THROTTLED, uid=102, times=None)
+    for harmless in ("NOOP", "UID SEARCH UID 102", "FETCH 1,3 FLAGS", "UID FETCH 103 FLAGS"):
+        assert session.ask(f"A3 {harmless}")[-1].startswith(b"A3 OK")
+    assert fault.hits == 0
+    assert b"throttled" in session.ask(f"A4 {command}")[-1]
+
+
+def test_a_silent_logout(exchange: ReadyExchange, imap: imaplib.IMAP4) -> None:
+    fault = exchange.inject(Fault.IMAP_STALL, command="LOGOUT")
+    assert has_all(imap)
+    imap.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        imap.logout()
+    assert fault.hits == 1
+
+
+def test_throttled_without_a_pause(exchange: ReadyExchange, imap: imaplib.IMAP4) -> None:
+    exchange.inject(Fault.IMAP_THROTTLED, seconds=0, command="SEARCH", reply="NO")
+    assert imap.search(None, "ALL") == (
+        "NO",
+        [b"Request is throttled. Suggested Backoff Time: 0 milliseconds"],
+    )
+
+
+# ---- injecting -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "arguments", "says"),
+    [
+        (Fault.IMAP_FETCH_NIL, {"uid": 0}, "uid must be at least 1, not 0"),
+        (Fault.IMAP_SEARCH_NOTHING, {"uid": 1}, "takes no uid"),
+        (Fault.IMAP_IDLE_REFUSED, {"uid": 1}, "takes no uid"),
+        (Fault.IMAP_NO_GREETING, {"uid": 1}, "takes no uid"),
+        (Fault.TOKEN_HTML, {"uid": 1}, "takes no uid"),
+        (Fault.IMAP_FETCH_NIL, {"command": "FETCH"}, "takes no command"),
+        (Fault.IMAP_FETCH_NIL, {"reply": "NO"}, "takes no reply"),
+        (Fault.IMAP_STORE_REFUSED, {"seconds": 1}, "takes no seconds"),
+    ],
+)
+def test_parameters_that_make_no_sense(
+    exchange: ReadyExchange, fault: Fault, arguments: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        exchange.inject(fault, **arguments)
+
+
+def test_an_injection_says_which_message_it_is_for(exchange: ReadyExchange) -> None:
+    injection = exchange.inject(Fault.IMAP_RESET, command="uid fetch", uid=102)
+    assert injection.uid == 102
+    assert repr(injection) == "<Injection of Fault.IMAP_RESET at UID FETCH of UID 102, hits: 0>"
