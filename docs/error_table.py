@@ -38,6 +38,7 @@ WHAT_TO_DO = {
     "ImapError": "Follow `.advice`. Without one, the text is the server's own.",
     "AuthenticationRefused": "Compare mailbox address and Object ID as `.advice` says; `check_setup` says which step is missing.",
     "MailboxNotConnected": "Run the commands of `.advice`, which check the address, FullAccess, and whether IMAP is on.",
+    "MessageUnavailable": "Come back to the message later: it stays in its folder, unread. `.uid` says which one it is; if it does not come at last, see to it in Outlook.",
     "Throttled": "Wait `.retry_after` seconds, then connect again, with fewer connections.",
     "SessionExpired": "Connect again; the token source has a fresh token.",
     "ConnectionFailed": "Connect again with growing pauses; `.last_reply` is the last thing the server said.",

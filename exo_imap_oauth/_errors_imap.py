@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionFailed",
     "ImapError",
     "MailboxNotConnected",
+    "MessageUnavailable",
     "SessionExpired",
     "Throttled",
 ]
@@ -49,6 +50,27 @@ class MailboxNotConnected(ImapError):
 
     Retryable where Exchange gave a reason that can pass, such as a mailbox that is being moved.
     """
+
+
+class MessageUnavailable(ImapError):
+    """The server lists a message and does not hand it out. It stays in its folder, unread.
+
+    Attributes:
+        uid: Its UID in the folder (RFC 3501 section 2.3.1.1), 0 if it is not known.
+        size: Its RFC822.SIZE in octets, or None if it is not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        advice: Advice | None = None,
+        uid: int = 0,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(message, advice=advice, retryable=True)
+        self.uid = uid
+        self.size = size
 
 
 class Throttled(ImapError):

@@ -7,6 +7,7 @@ import html
 import json
 import re
 import threading
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import category
 
@@ -92,6 +93,17 @@ def described(error: BaseException, secrets: Iterable[str] = ()) -> str:
     except Exception:  # noqa: BLE001 - a class of somebody else's
         text = ""
     return quotable(f"{type(error).__name__}: {text}", secrets)
+
+
+def is_free_of(error: BaseException, secrets: Iterable[str]) -> bool:
+    """Whether a traceback of an error, with its notes and the errors behind it, shows no secret."""
+    secrets = {*secrets}
+    try:
+        lines = {repr(error), *"".join(format_exception(error)).splitlines()}
+    except Exception:  # noqa: BLE001 - a class of somebody else's
+        return False
+    # hide() cuts a longer line, of which nobody would know what else it holds.
+    return all(hide(line, secrets) == line for line in lines)
 
 
 def _blank(run: re.Match[str]) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ConnectionFailed,
         ImapError,
         MailboxNotConnected,
+        MessageUnavailable,
         SessionExpired,
         Throttled,
     )
@@ -53,6 +54,7 @@ __all__ = [
     "ImapError",
     "InsecureConnectionError",
     "MailboxNotConnected",
+    "MessageUnavailable",
     "PropertiesError",
     "SessionExpired",
     "Throttled",

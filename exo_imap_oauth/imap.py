@@ -7,7 +7,7 @@ import functools
 import imaplib
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._imap.authenticate import log_in
@@ -23,7 +23,7 @@ from exo_imap_oauth._imap.replies import (
     owes_reply,
     typed_error,
 )
-from exo_imap_oauth._text import check_seconds, one_line, quotable
+from exo_imap_oauth._text import check_seconds, quotable
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ExoImapOAuthError, ImapError, UnverifiedTlsWarning
 
@@ -270,26 +270,34 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
         >>> ok(("OK", [b"1 2 3"]))
         [b'1 2 3']
     """
-    status, data = _parts_of(reply)
+    problem = _problem_of(reply)
+    if problem is not None:
+        del reply  # tracebacks hold frames, and the server may have echoed the token
+        raise problem
+    status, data = reply
     if status in ("OK", "BYE"):  # BYE is what imaplib's logout() returns
         return data
-    if status not in ("NO", "BAD"):
-        raise ValueError(
-            f"the status must be OK, NO or BAD, not {one_line(repr(status))}: give the whole reply"
-            " of a command, such as ok(imap.search(None, 'UNSEEN'))"
-        )
     said = b" ".join(line for line in data if isinstance(line, bytes))
     text = quotable(f"{status} {said[:_MAX_SAID].decode(errors='replace')}")
     what = f"the server refused the command: {text}"
-    del reply, data, said  # tracebacks hold frames, and the server may have echoed the token
+    del reply, data, said  # as above
     raise typed_error(what, ServerReply(text), "runtime") or ImapError(what)
 
 
-def _parts_of(reply: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
-    if not isinstance(reply, tuple) or len(reply) != 2:  # noqa: PLR2004 - status and data
-        raise TypeError(f"a reply is a pair of status and data, not {type(reply).__name__}")
-    status, data = reply
+def _problem_of(reply: object) -> TypeError | ValueError | None:
+    """Why something is no reply, or None."""
+    if not isinstance(reply, tuple):
+        return TypeError(f"a reply is a pair of status and data, not {type(reply).__name__}")
+    parts = cast("tuple[object, ...]", reply)
+    if len(parts) != 2:  # noqa: PLR2004 - status and data
+        return TypeError("a reply is a pair of status and data, not tuple")
+    status, data = parts
     if not isinstance(status, str) or not isinstance(data, list):
         kinds = f"{type(status).__name__} and {type(data).__name__}"
-        raise TypeError(f"a reply is a pair of a string and a list, not of {kinds}")
-    return status, data
+        return TypeError(f"a reply is a pair of a string and a list, not of {kinds}")
+    if status in ("OK", "NO", "BAD", "BYE"):
+        return None
+    return ValueError(
+        f"the status must be OK, NO or BAD, not {quotable(repr(status))}: give the whole reply"
+        " of a command, such as ok(imap.search(None, 'UNSEEN'))"
+    )

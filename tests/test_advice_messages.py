@@ -15,6 +15,10 @@ from exo_imap_oauth.advice import RETRYABLE, Stage, advise, explain
 from exo_imap_oauth.clouds import Cloud
 
 MESSAGES = json.loads((Path(__file__).parent / "data" / "messages.json").read_text("utf-8"))
+# Of commands after the login; without a stage, some of them mean nothing.
+COMMANDS = json.loads(
+    (Path(__file__).parent / "data" / "messages-commands.json").read_text("utf-8")
+)
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT = "22222222-2222-4222-8222-222222222222"
 OBJECT = "33333333-3333-4333-8333-333333333333"
@@ -30,7 +34,7 @@ def advice_id(message: str, stage: Stage | None = None, **known: str) -> str | N
     return None if advice is None else advice.id
 
 
-@pytest.mark.parametrize("case", MESSAGES, ids=[case["id"] for case in MESSAGES])
+@pytest.mark.parametrize("case", MESSAGES + COMMANDS, ids=lambda case: case["id"])
 def test_a_message_that_a_user_pasted_gets_its_advice(case: dict[str, str]) -> None:
     assert advice_id(case["message"], case["stage"]) == case["advice"]  # type: ignore[arg-type] # from JSON
 
@@ -43,6 +47,28 @@ def test_a_message_that_a_user_pasted_gets_its_advice(case: dict[str, str]) -> N
 )
 def test_it_gets_the_same_out_of_a_log_without_a_stage(case: dict[str, str]) -> None:
     assert advice_id(case["message"]) == case["advice"]
+
+
+@pytest.mark.parametrize(
+    ("message", "stage", "expected"),
+    [
+        ("BAD Command received in Invalid state.", "authenticate", "already-authenticated"),
+        ("BAD Command received in Invalid state.", "post_auth", "folder-readonly"),
+        ("BAD Command received in Invalid state.", "runtime", "folder-readonly"),
+        ("BAD Command received in Invalid state.", None, "already-authenticated"),
+        ("A2 AUTHENTICATE XOAUTH2\nA2 BAD Command received in Invalid state.", "runtime", "already-authenticated"),
+        ("LOGIN: BAD Command received in Invalid state.", "post_auth", "already-authenticated"),
+        ("A3 NO [READ-ONLY] Mailbox is read-only.", "runtime", "folder-readonly"),
+        ("A3 NO [READ-ONLY] Mailbox is read-only.", None, None),
+        ("A3 OK [READ-ONLY] EXAMINE completed.", "runtime", None),
+        ("Protocol error. Connection is closed. 10", "runtime", None),
+        ("* BYE Connection is closed. 13", None, "connection-closed"),
+    ],
+)  # fmt: skip
+def test_a_command_in_the_wrong_state_is_told_by_what_was_under_way(
+    message: str, stage: Stage | None, expected: str | None
+) -> None:
+    assert advice_id(message, stage) == expected
 
 
 # ---- several things in one text --------------------------------------------------------------

@@ -17,6 +17,7 @@ from exo_imap_oauth.errors import (
     ConnectionFailed,
     ExoImapOAuthError,
     ImapError,
+    MessageUnavailable,
     PropertiesError,
     SessionExpired,
     Throttled,
@@ -36,6 +37,7 @@ ERRORS: list[ExoImapOAuthError] = [
     Throttled("slow", retry_after=300),
     SessionExpired("over"),
     ConnectionFailed("gone", last_reply="BYE"),
+    MessageUnavailable("not there", uid=7, size=1234),
 ]
 
 
@@ -74,4 +76,5 @@ def test_the_tree_is_the_contracts() -> None:
         "Throttled",
         "SessionExpired",
         "ConnectionFailed",
+        "MessageUnavailable",
     }

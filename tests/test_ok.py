@@ -40,6 +40,45 @@ def test_a_known_text_is_typed_and_another_an_imap_error() -> None:
         ok(("NO", [None]))
 
 
+@pytest.mark.parametrize("status", ["NO", "BAD"])
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [("UNAVAILABLE", "server-unavailable"), ("INUSE", None), ("LIMIT", None), ("serverbug", None)],
+)
+def test_what_a_response_code_calls_temporary_is_retryable(
+    status: str, code: str, advice: str | None
+) -> None:
+    with pytest.raises(ImapError) as raised:
+        ok((status, [f"[{code}] Not now.".encode()]))
+    assert type(raised.value) is ImapError
+    assert raised.value.retryable
+    assert (raised.value.advice and raised.value.advice.id) == advice
+
+
+def test_other_response_codes_are_not_temporary() -> None:
+    for said in (b"[NOPERM] no", b"[ALERT] [INUSE]", b"it says [INUSE]"):
+        with pytest.raises(ImapError) as raised:
+            ok(("NO", [said]))
+        assert not raised.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (b"Command received in Invalid state.", "folder-readonly"),
+        (b"[READ-ONLY] Mailbox is read-only.", "folder-readonly"),
+        (b"The specified message set is invalid.", "command-rejected"),
+        (b"[BADCHARSET (US-ASCII)] The specified charset is not supported.", "charset-unsupported"),
+    ],
+)
+def test_a_refused_command_says_what_to_change(said: bytes, advice: str) -> None:
+    with pytest.raises(ImapError) as raised:
+        ok(("NO", [said]))
+    assert raised.value.advice is not None
+    assert raised.value.advice.id == advice
+    assert not raised.value.retryable
+
+
 @pytest.mark.parametrize("reply", [None, "OK", ["OK", []], ("OK",), (None, []), ("OK", b"1")])
 def test_what_is_no_reply_is_a_type_error(reply: Any) -> None:
     with pytest.raises(TypeError, match="pair"):

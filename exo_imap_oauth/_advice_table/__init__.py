@@ -24,7 +24,8 @@ from exo_imap_oauth._advice_table.row import (
 
 __all__ = ["BUNDLE", "PAGES", "PROXY", "TABLE", "Row", "Stage"]
 
-_BAD_URL: Final = "https://www.rfc-editor.org/rfc/rfc3501#section-7.1.3"
+_IMAP_RFC: Final = "https://www.rfc-editor.org/rfc/rfc3501"
+_BAD_URL: Final = f"{_IMAP_RFC}#section-7.1.3"
 _CAS_URL: Final = "https://learn.microsoft.com/powershell/module/exchange/set-casmailbox"
 _FOLDER_URL: Final = (
     "https://learn.microsoft.com/powershell/module/exchange/get-mailboxfolderstatistics"
@@ -160,6 +161,17 @@ TABLE: Final = (
             _GRANT,
         ),
     ),
+    Row(  # before already-authenticated, since in a selected folder the same text means this
+        id="folder-readonly", stages=("post_auth", "runtime"), url=f"{_IMAP_RFC}#section-6.3.2",
+        vague=r"\A(?![\s\S]*\b(?:AUTHENTICATE|LOGIN)\b)[\s\S]*Command received in Invalid state\.|"
+        r"\bNO \[READ-ONLY\]",
+        cause="The folder was opened for reading only, by EXAMINE or because the rights on the"
+        " mailbox[ {mailbox}] are less than FullAccess, and the command would change it. Or the"
+        " command is not allowed at this point, such as one that is sent during IDLE.",
+        fix="Open the folder for writing, that is without readonly=True, and grant FullAccess."
+        " During IDLE, send DONE and wait for its reply before the next command.",
+        commands=(_CONNECT, "Get-MailboxPermission -Identity {mailbox}", _GRANT),
+    ),
     Row(
         id="already-authenticated", url=IMAP_URL, stages=IN_IMAP,
         wording=r"Command received in Invalid state\.",
@@ -198,6 +210,25 @@ TABLE: Final = (
     ),
     # -- IMAP: a command, the connection
     Row(
+        id="message-unavailable", stages=("runtime",), url=f"{_IMAP_RFC}#section-7.4.2",
+        retryable=True,
+        wording=r"Retrieval using the IMAP4 protocol failed for the following\s{1,4}message",
+        cause="Exchange lists the message, but does not hand it out over IMAP: it answers without"
+        " it, or sends a stand-in that says so, since it cannot turn the message into MIME at the"
+        " moment, or at all. The message is in its folder and can be read in Outlook.",
+        fix="Try again later; often it works after half an hour. If it does not, open the message"
+        " in Outlook, and forward it to the mailbox, move it to another folder, or mark it as read"
+        " there.",
+    ),
+    Row(
+        id="charset-unsupported", stages=("post_auth", "runtime"),
+        url=f"{_IMAP_RFC}#section-6.4.4",
+        wording=r"\[BADCHARSET \(US-ASCII\)\] The specified charset is not supported\.",
+        cause="SEARCH named a charset, and Exchange searches in US-ASCII only.",
+        fix="Leave CHARSET out, search for the part of the text that is US-ASCII, and compare the"
+        " rest in the program.",
+    ),
+    Row(
         id="server-unavailable", stages=IN_IMAP, url=HEALTH_URL, retryable=True,
         wording=r"Server Unavailable\. \d{1,3}(?!\d| *[A-Za-z])",
         cause="Exchange could not serve the mailbox at that moment; nothing in the configuration"
@@ -209,7 +240,8 @@ TABLE: Final = (
         id="command-rejected", stages=IN_IMAP, url=_BAD_URL,
         # Argument Error. 11 has many readings: FETCH and STORE of well-formed numbers get it, and
         # APPEND of a message that Exchange does not take. Nothing is said of it.
-        wording=r"\bBAD Command (?:Argument Error\. (?!11\b)|Error\. )\d{1,3}(?!\d| *[A-Za-z])",
+        wording=r"\bBAD Command (?:Argument Error\. (?!11\b)|Error\. )\d{1,3}(?!\d| *[A-Za-z])|"
+        r"\bThe specified message set is invalid\.",
         cause="Exchange did not understand the command or one of its arguments; the token and the"
         " set-up are good.",
         fix="Look at the command that was sent: put names and addresses that contain spaces in"
@@ -218,7 +250,8 @@ TABLE: Final = (
     ),
     Row(
         id="connection-closed", stages=IN_IMAP, url=IMAP_URL, retryable=True,
-        wording=r"\bConnection closed\. \d{1,3}(?!\d| *[A-Za-z])",
+        # Behind "Protocol error." it is POP's answer to a long line, which does not pass by itself.
+        wording=r"(?<!Protocol error\. )\bConnection (?:is )?closed\. \d{1,3}(?!\d| *[A-Za-z])",
         vague=r"socket error: EOF|=> EOF|EOF occurred in violation of protocol",
         cause="Exchange closed the connection, mostly after it had refused or throttled the"
         " command before.",

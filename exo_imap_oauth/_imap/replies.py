@@ -29,6 +29,11 @@ _MAX_TEXT = 4_000  # characters; imaplib reads lines of a megabyte
 _COMMAND_ERROR = re.compile(r"[A-Z]+ command error: (NO|BAD) \[b(['\"])")
 # and the server's BYE behind the command that it interrupted: command: LIST => ...
 _COMMAND_ABORTED = re.compile(r"command: [A-Z]+ => ")
+# Response codes of RFC 5530 for what can pass by itself, whatever the text behind them says.
+_TEMPORARY = re.compile(
+    r"(?:\A|\b(?:NO|BAD) )\[(UNAVAILABLE|INUSE|LIMIT|SERVERBUG)\]", re.IGNORECASE
+)
+_UNEXPECTED = re.compile(r"unexpected response: .*", re.DOTALL)
 _BACKOFF = re.compile(r"Suggested Backoff Time: (\d{1,9}) milliseconds", re.IGNORECASE)
 
 _ERRORS: dict[str, type[ImapError]] = {
@@ -37,10 +42,12 @@ _ERRORS: dict[str, type[ImapError]] = {
     "audience-wrong": AuthenticationRefused,
     "object-id-mismatch": AuthenticationRefused,
     "already-authenticated": ImapError,
+    "folder-readonly": ImapError,
     "imap-disabled": MailboxNotConnected,
     "mailbox-moved": MailboxNotConnected,
     "mailbox-not-connected": MailboxNotConnected,
     "server-unavailable": ImapError,
+    "charset-unsupported": ImapError,
     "throttled": Throttled,
     "session-expired": SessionExpired,
     "connection-closed": ConnectionFailed,
@@ -84,15 +91,34 @@ def typed_error(what: str, reply: ServerReply, stage: Stage, **known: str) -> Im
     """The error for a reply of Exchange, or None if its text is not known."""
     advice = advise(reply.text, stage=stage, **known)
     kind = None if advice is None else _ERRORS.get(advice.id)
+    code = _temporary_code(reply)
+    if code and kind in (None, AuthenticationRefused):
+        return _temporary_error(what, code)
     if advice is None or kind is None:
         return None
     error = kind(what, advice=advice)
-    error.retryable = error.retryable or advice.id in RETRYABLE
+    error.retryable = error.retryable or advice.id in RETRYABLE or bool(code)
+    _note_reply(error, reply)
+    return error
+
+
+def _note_reply(error: ImapError, reply: ServerReply) -> None:
     if isinstance(error, Throttled) and (backoff := _BACKOFF.search(reply.text)):
         error.retry_after = int(backoff[1]) / 1000
     if isinstance(error, ConnectionFailed):
         error.last_reply = reply.bye
-    return error
+
+
+def _temporary_code(reply: ServerReply) -> str:
+    """The response code that says so; a BYE that has one is a lost connection all the same."""
+    code = None if reply.text == reply.bye else _TEMPORARY.search(reply.text)
+    return code[1].upper() if code else ""
+
+
+def _temporary_error(what: str, code: str) -> ImapError:
+    """The error for a response code of RFC 5530; only one of them says what the advice says."""
+    advice = explain("server-unavailable") if code == "UNAVAILABLE" else None
+    return ImapError(what, advice=advice, retryable=True)
 
 
 def connection_failed(what: str, reply: ServerReply, error: Exception) -> ConnectionFailed:
@@ -113,7 +139,8 @@ def broken_body_error(
     if not is_out_of_step(error):
         return None
     reply = reply_behind(error, imap, bearer.secrets())
-    what = f"{command} on {bearer.shown} broke off at {host_of(imap)}: {reply.text}"
+    said = _UNEXPECTED.sub("an unexpected response", reply.text)  # perhaps a part of a message
+    what = f"{command} on {bearer.shown} broke off at {host_of(imap)}: {said}"
     return connection_failed(what, reply, error)
 
 

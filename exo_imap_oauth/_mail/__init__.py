@@ -1,0 +1,1 @@
+"""What comes after the login: the parts of :mod:`exo_imap_oauth.mail`."""
