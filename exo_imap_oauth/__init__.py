@@ -42,6 +42,7 @@ else:
             "imap",
             "inbox",
             "listener",
+            "mail",
             "powershell",
             "properties",
             "redis_cache",

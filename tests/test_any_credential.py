@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-import jwt
 import pytest
 from support.checkup import CHECK_IDS, check
 from support.imap import TOKEN, USER, connected
@@ -30,7 +29,7 @@ from exo_imap_oauth import (
     check_setup,
     open_mailbox,
 )
-from exo_imap_oauth._credentials.foreign import _seconds, issued_by, of_unknown_age
+from exo_imap_oauth._credentials.foreign import _seconds, issued_by
 from exo_imap_oauth.listener import InboxListener, listen
 from exo_imap_oauth.testing import ready_exchange
 
@@ -502,20 +501,6 @@ def test_a_session_outlives_a_function_that_gives_a_new_token_each_time(
     listener.run()
     assert subjects[-3:] == ["first", "second", "third"]
     assert len(exchange.logins) == 1
-
-
-@pytest.mark.parametrize(
-    ("ends_in", "began_ago", "is_replaced"),
-    [(3600, 300, False), (299, 300, True), (299, 30, False), (None, 300, False)],
-)
-def test_a_listener_asks_others_for_a_new_token_when_the_old_one_is_about_to_end(
-    exchange: ReadyExchange, *, ends_in: float | None, began_ago: float, is_replaced: bool
-) -> None:
-    held = "opaque"
-    if ends_in is not None:  # a token's text alone tells by its claims
-        held = jwt.encode({"exp": time.time() + ends_in}, "x" * 32)
-    listener = InboxListener(bare(exchange), print, token=lambda: "another")
-    assert listener._is_replaced(of_unknown_age(held), time.time() - began_ago) is is_replaced
 
 
 @pytest.mark.parametrize(

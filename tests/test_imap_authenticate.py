@@ -29,7 +29,7 @@ from support.proxy import CountingProxy
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
 
 from exo_imap_oauth import AccessToken, authenticate_xoauth2
-from exo_imap_oauth.errors import AuthenticationRefused, ConnectionFailed
+from exo_imap_oauth.errors import AuthenticationRefused, ConnectionFailed, ImapError
 from exo_imap_oauth.testing import LoopbackExchange
 
 if TYPE_CHECKING:
@@ -104,6 +104,28 @@ def test_an_error_challenge_is_answered_with_an_empty_line_and_kept() -> None:
     assert raised.value.challenge == {"status": "401", "schemes": "bearer", "scope": "mail"}
     assert "401" in str(raised.value)
     assert sum(TOKEN_LINE in line for line in server.lines) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", ["NO [UNAVAILABLE] AUTHENTICATE failed.", "NO [INUSE] Later.", "BAD [SERVERBUG] Oh."]
+)
+def test_what_a_response_code_calls_temporary_is_no_refusal_of_the_token(reply: str) -> None:
+    source = Source("one", "two")
+    script = [GREETING, capability(), AUTHENTICATE._replace(reply=f"{{tag}} {reply}"), LOGOUT]
+    with ScriptedImap(script, tls=True) as server, connected(server) as imap:
+        with pytest.raises(ImapError) as raised:
+            authenticate_xoauth2(imap, USER, source)
+    assert type(raised.value) is ImapError
+    assert raised.value.retryable
+    assert source.invalidated == []
+
+
+def test_a_bye_with_such_a_code_is_still_a_lost_connection() -> None:
+    script = [GREETING, capability(), AUTHENTICATE._replace(reply="* BYE [UNAVAILABLE] Later.")]
+    with pytest.raises(ConnectionFailed, match="Later") as raised:
+        with ScriptedImap(script, tls=True) as server, opened_scripted(server, TOKEN):
+            pass
+    assert raised.value.retryable
 
 
 def test_a_send_that_the_application_put_in_place_is_kept() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +25,14 @@ from support.concurrency import until
 from support.pages import DOCS, blocks
 
 from exo_imap_oauth import InboxConfig, TokenSource, load_config
+from exo_imap_oauth._listener import opening
 from exo_imap_oauth._tokens import slot
-from exo_imap_oauth.errors import MailboxNotConnected, TokenError, TokenRequestRejected
+from exo_imap_oauth.errors import (
+    MailboxNotConnected,
+    Throttled,
+    TokenError,
+    TokenRequestRejected,
+)
 from exo_imap_oauth.listener import InboxListener, MessageNotHandled, listen
 from exo_imap_oauth.testing import Fault
 
@@ -72,7 +79,7 @@ class Handled:
 @contextlib.contextmanager
 def listening(inbox: InboxConfig, handle: Any, **options: Any) -> Generator[InboxListener]:
     """A listener that waits for servers as ever, and hardly for the next try."""
-    options = {"timeout": LIMIT, "pause": 0.001, "longest_pause": 0.001} | options
+    options = {"timeout": LIMIT, "initial_backoff": 0.001, "max_backoff": 0.001} | options
     listener = InboxListener(inbox, handle, **options)
     thread = threading.Thread(target=listener.run)
     thread.start()
@@ -109,7 +116,7 @@ def test_unread_messages_are_handled_and_marked(
 
 def test_idle_reports_new_mail_at_once(exchange: ReadyExchange, inbox: InboxConfig) -> None:
     handled = Handled()
-    with listening(inbox, handled, look_every=2 * LIMIT):
+    with listening(inbox, handled, poll_interval=2 * LIMIT):
         for number in range(4, 10):
             handled.wait_for(number - 1)
             deliver(exchange, f"message {number}")
@@ -124,7 +131,7 @@ def test_without_idle_the_inbox_is_polled(
     monkeypatch.setattr("exo_imap_oauth.testing._imap._AFTER_LOGIN", b"IMAP4rev1")
     idles = exchange.inject(Fault.IMAP_RESET, command="IDLE")
     handled = Handled()
-    with listening(inbox, handled, look_every=0.01):
+    with listening(inbox, handled, poll_interval=0.01):
         handled.wait_for(3)
         deliver(exchange, "polled")
         handled.wait_for(4)
@@ -153,6 +160,7 @@ def test_a_crash_repeats_the_message_and_loses_none(inbox: InboxConfig) -> None:
 def test_a_message_that_cannot_be_handled_is_tried_again(
     inbox: InboxConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "exo_imap_oauth")
     handled = Handled()
     failures = itertools.count()
 
@@ -161,15 +169,16 @@ def test_a_message_that_cannot_be_handled_is_tried_again(
             raise ZeroDivisionError
         handled(inbox, message)
 
-    with listening(inbox, handle, look_every=0.001):
+    with listening(inbox, handle, poll_interval=0.001):
         assert set(handled.wait_for(3).values()) == {1}
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.partition(". Next")[0] for line in said] == [
+    said = [record for record in caplog.records if "message 102" in record.getMessage()]
+    assert [re.split("[.\n]", record.getMessage())[0] for record in said] == [
         "inbox default: message 102 failed once: ZeroDivisionError",
         "inbox default: message 102 failed 2 times: ZeroDivisionError",
         "inbox default: message 102 failed 3 times: ZeroDivisionError",
     ]
-    assert [bool(record.exc_info) for record in caplog.records] == [True, False, False]
+    assert [record.levelname for record in said] == ["WARNING", "INFO", "INFO"]
+    assert [bool(record.exc_info) for record in said] == [True, False, False]
 
 
 def test_a_lost_mark_is_made_up_for_without_handling_twice(
@@ -208,9 +217,10 @@ def test_a_fresh_token_is_there_before_the_old_one_expires(
     monkeypatch.setattr(time, "time", lambda: real() + offset)  # the server's
     moved = slot.Clock(lambda: real() + offset, time.monotonic)
     monkeypatch.setattr(slot, "SYSTEM_CLOCK", moved)
+    monkeypatch.setattr(opening, "_NEW_TOKEN_EVERY", 0.0)
     logins = exchange.inject(Fault.IMAP_STALL, times=None, seconds=0, command="AUTHENTICATE")
     handled = Handled()
-    with listening(inbox, handled, look_every=0.02):
+    with listening(inbox, handled, poll_interval=0.02):
         for number in range(1, 4):
             logins.wait_for_hits(number)
             deliver(exchange, f"message {number}")
@@ -221,17 +231,22 @@ def test_a_fresh_token_is_there_before_the_old_one_expires(
     assert caplog.text == ""
 
 
-def test_an_expired_session_is_opened_anew(
+def test_an_expired_session_is_opened_anew_and_is_no_failure(
     exchange: ReadyExchange, inbox: InboxConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     handled = Handled()
-    with listening(inbox, handled):
+    told: list[Exception] = []
+
+    def on_failure(_inbox: InboxConfig, error: Exception, _pause: float) -> None:
+        told.append(error)
+
+    with listening(inbox, handled, on_failure=on_failure):
         handled.wait_for(3)
         refused = exchange.inject(Fault.IMAP_STALL, times=3, seconds=0, command="AUTHENTICATE")
         exchange.advance_clock(3601)  # our own clock does not know that the token has expired
         deliver(exchange, "after the expiry")
         handled.wait_for(4)
-    assert "Session invalidated - AccessTokenExpired" in caplog.text
+    assert (told, caplog.text) == ([], "")
     assert refused.hits == 2  # with the old token, and with the one that replaced it
     assert unread(inbox) == []
 
@@ -240,14 +255,22 @@ def test_an_expired_session_is_opened_anew(
 def test_throttling_is_waited_for(
     exchange: ReadyExchange, inbox: InboxConfig, caplog: pytest.LogCaptureFixture, command: str
 ) -> None:
-    throttled = exchange.inject(Fault.IMAP_THROTTLED, seconds=0.125, command=command)
+    throttled = exchange.inject(Fault.IMAP_THROTTLED, seconds=0.25, command=command)
     handled = Handled()
-    with listening(inbox, handled):
+    pauses: list[float] = []
+
+    def on_failure(_inbox: InboxConfig, error: Exception, pause: float) -> None:
+        assert isinstance(error, Throttled)
+        pauses.append(pause)
+
+    with listening(inbox, handled, max_backoff=LIMIT, on_failure=on_failure):
         handled.wait_for(3)
         throttled.wait_for_hits()
         deliver(exchange, "afterwards")
         handled.wait_for(4)
-    assert caplog.text.count("Next try in 0.1 s") == 1
+    (pause,) = pauses
+    assert 0.25 <= pause <= 0.25 * 1.25
+    assert caplog.text.count("Next try in 0.3 s") == 1
     assert len(exchange.logins) in (1, 2)
 
 
@@ -255,7 +278,7 @@ def test_it_stops_while_it_waits_for_its_next_try(
     exchange: ReadyExchange, inbox: InboxConfig
 ) -> None:
     throttled = exchange.inject(Fault.IMAP_THROTTLED, seconds=3600, command="SELECT")
-    with listening(inbox, Handled()):
+    with listening(inbox, Handled(), max_backoff=3600):
         throttled.wait_for_hits()
     assert len(exchange.logins) == 1
 
@@ -350,9 +373,10 @@ def test_no_message_is_lost_in_five_hundred_faults(
                 command=planned.command,
                 reply=planned.reply,
             )
-            if fault.name.startswith("TOKEN_"):
+            needs_token = fault.name.startswith("TOKEN_")
+            if needs_token:
                 source.invalidate(token)
-            elif planned in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
+            if needs_token or planned in LOGGING_IN or fault is Fault.IMAP_NO_GREETING:
                 exchange.inject(Fault.IMAP_RESET, command="UID SEARCH")
             deliver(exchange, f"message {number}")
             injection.wait_for_hits(timeout=LIMIT)
@@ -417,18 +441,21 @@ def test_a_message_can_be_given_up(inbox: InboxConfig, caplog: pytest.LogCapture
             raise ZeroDivisionError
         handled(inbox, message)
 
-    def on_failure(inbox: InboxConfig, error: Exception, pause: float) -> None:
+    def on_failure(inbox: InboxConfig, error: Exception, pause: float) -> bool:
         assert isinstance(error, MessageNotHandled)
         assert isinstance(error.__cause__, ZeroDivisionError)
         told.append((error.uid, error.attempts, pause))
-        if error.attempts == 4:
-            error.give_up()
-            handled(inbox, EmailMessage())
+        if error.attempts < 4:
+            return False
+        handled(inbox, EmailMessage())
+        return True
 
-    options = {"pause": 0.01, "longest_pause": 0.05, "on_failure": on_failure}
+    options = {"initial_backoff": 0.01, "max_backoff": 0.05, "on_failure": on_failure}
     with listening(inbox, handle, **options):
         handled.wait_for(3)
-    assert told == [(102, 1, 0.01), (102, 2, 0.02), (102, 3, 0.04), (102, 4, 0.05)]
+    assert [(uid, attempts) for uid, attempts, _ in told] == [(102, n) for n in range(1, 5)]
+    for (_, _, pause), least in zip(told, (0.01, 0.02, 0.04, 0.0375), strict=True):
+        assert least <= pause <= min(least * 1.25, 0.05) or least == 0.0375 <= pause <= 0.05
     assert "message 102 is given up" in caplog.text
     assert unread(inbox) == []
 
@@ -569,7 +596,7 @@ out = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def handle(inbox, message):
     os.write(out, (message["Subject"] + "\\n").encode())
 
-listen(load_config(sys.argv[1]).values(), handle)
+listen(load_config(sys.argv[1]), handle, unconfirmed=1)
 """
 KILLS = 20
 BETWEEN_KILLS = 5
@@ -632,7 +659,7 @@ def test_it_stops_though_a_server_is_silent(
 
 def test_it_stops_in_a_pause(exchange: ReadyExchange, inbox: InboxConfig) -> None:
     refused = exchange.inject(Fault.IMAP_AUTHENTICATE_FAILED, times=None)
-    with listening(inbox, Handled(), pause=10 * LIMIT, longest_pause=10 * LIMIT):
+    with listening(inbox, Handled(), initial_backoff=10 * LIMIT, max_backoff=10 * LIMIT):
         refused.wait_for_hits()
 
 
@@ -690,9 +717,9 @@ def test_a_handler_that_exits_ends_all(inbox: InboxConfig) -> None:
     ("options", "error", "text"),
     [
         ({"timeout": 0}, ValueError, "timeout"),
-        ({"look_every": -1}, ValueError, "look_every"),
-        ({"pause": 0}, ValueError, "pause"),
-        ({"longest_pause": float("nan")}, ValueError, "longest_pause"),
+        ({"poll_interval": -1}, ValueError, "poll_interval"),
+        ({"initial_backoff": 0}, ValueError, "initial_backoff"),
+        ({"max_backoff": float("nan")}, ValueError, "max_backoff"),
         ({"token": 5}, TypeError, "token"),
     ],
 )
@@ -704,7 +731,7 @@ def test_arguments_that_cannot_work_are_refused(
 
 
 def test_a_handler_must_be_callable(inbox: InboxConfig) -> None:
-    with pytest.raises(TypeError, match="handle must be callable, not str"):
+    with pytest.raises(TypeError, match=r"handle must be a function.*, not str"):
         InboxListener(inbox, cast("Any", "print"))
 
 

@@ -132,7 +132,7 @@ def test_the_handler_counts_what_listeners_warn_of(
         listener.stop()
         raise LookupError
 
-    listener = InboxListener(inbox, fail, pause=0.001, longest_pause=0.001)
+    listener = InboxListener(inbox, fail, initial_backoff=0.001, max_backoff=0.001)
     listener.run()
     assert counter == {"connection-closed": 1, "other": 1}
     assert {vars(record)["exo_inbox"] for record in caplog.records} == {"orders\\x1b[31m"}

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
+import io
 import re
+import socket
+import ssl
 import sys
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from typing_extensions import override
 
@@ -21,8 +24,6 @@ from exo_imap_oauth._text import hide
 from exo_imap_oauth._trust import secured
 
 if TYPE_CHECKING:
-    import socket
-    import ssl
     from collections.abc import Callable, Generator
 
     from exo_imap_oauth._imap.bearer import Bearer
@@ -33,7 +34,8 @@ _CHUNK = 65_536  # bytes
 _MAX_LITERAL = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
 # A command may also fail for its arguments; reading a reply fails for the server's words alone.
 _NOT_THE_CALLERS = (imaplib.IMAP4.error, OSError)
-_LONG_WORD = re.compile(r"\S{16}")
+# No token holds a comma or a bracket (RFC 6750 section 2.1), and lists of UIDs are long.
+_LONG_WORD = re.compile(r"[^\s,()\[\]]{16}")
 
 
 def way_in(timeout: float) -> float:
@@ -75,6 +77,8 @@ class Client(imaplib.IMAP4):
         self._timeout = timeout
         self._bearer = bearer
         self._received = bytearray()
+        self._held: bytearray | None = None  # what is to go out in one write
+        self._wait_readable: Callable[[float], None] | None = None
         self._is_handed_over = False
         self._is_under_way = False  # a method that will turn errors into ours
         self._broken: ImapError | None = None
@@ -116,6 +120,20 @@ class Client(imaplib.IMAP4):
             raise TimeoutError(f"the server was not done within {self._whole:.3g} s")
         return min(self._timeout, left)
 
+    def wait_by(self, wait_readable: Callable[[float], None]) -> None:
+        """Have each wait for the server made by this function, which may end it early.
+
+        Args:
+            wait_readable: Takes the seconds that the wait may last, and comes back when
+                :attr:`sock` can be read; raises TimeoutError when the time is over.
+        """
+        self._wait_readable = wait_readable
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something was received already that nobody has read."""
+        return bool(self._received) or bool(getattr(self.sock, "pending", int)())
+
     def _limit_wait(self) -> None:
         if self.ends_at is not None:  # else it is set, and while idling imaplib sets it
             self.sock.settimeout(self._left())
@@ -128,6 +146,8 @@ class Client(imaplib.IMAP4):
         sock = first_to_answer(addresses, self._left())
         try:
             sock.settimeout(self._left())
+            # A command behind another one would wait for the other end to acknowledge the first.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except BaseException:
             sock.close()
             raise
@@ -146,8 +166,36 @@ class Client(imaplib.IMAP4):
 
     @override
     def send(self, data: Any) -> None:
+        if self._held is not None:
+            self._held += data
+            return
         self._limit_wait()
         self._with_our_errors(_NOT_THE_CALLERS, "sending", super().send, data)
+
+    @contextlib.contextmanager
+    def one_write(self) -> Generator[None]:
+        """What is sent in the body goes out at its end, at once: a round trip less to wait for."""
+        self._held = bytearray()
+        try:
+            yield
+            held, self._held = bytes(self._held), None
+            self.send(held)
+        finally:
+            self._held = None
+
+    def start(self, *words: str) -> bytes:
+        """Send a command, and do not wait for its reply; returns its tag."""
+        return cast("bytes", self._command(*words))
+
+    def finish(self, tag: bytes, *, is_search: bool = False) -> tuple[str, list[Any]]:
+        """Wait for the reply to a ``UID`` command that was started: its status and its text.
+
+        With ``is_search``, what SEARCH told takes the place of the text, as imaplib has it.
+        """
+        typ, data = cast("tuple[str, list[Any]]", self._command_complete("UID", tag))
+        if is_search and typ == "OK":
+            return typ, self.response("SEARCH")[1]
+        return typ, data
 
     @override
     def read(self, size: int) -> bytes:
@@ -160,9 +208,14 @@ class Client(imaplib.IMAP4):
     def _read(self, size: int) -> bytes:
         if size >= _MAX_LITERAL:  # imaplib would try to allocate it
             raise self.abort(f"a literal of {size} bytes, which IMAP does not allow")
-        while len(self._received) < size:
-            self._receive()
-        return self._take(size)
+        if size <= len(self._received):
+            return self._take(size)
+        # A BytesIO gives its buffer away without a copy, and grows only by what has come.
+        literal = io.BytesIO()
+        literal.write(self._take(len(self._received)))
+        while (left := size - literal.tell()) > 0:
+            literal.write(self._receive(min(left, _CHUNK)))
+        return literal.getvalue()
 
     def _read_line(self) -> bytes:
         longest: int = getattr(imaplib, "_MAXLINE", 1_000_000)  # some applications raise it
@@ -171,13 +224,13 @@ class Client(imaplib.IMAP4):
             searched = len(self._received)
             if searched > longest:
                 raise self.abort(f"a line of more than {longest} bytes")
-            self._receive()
+            self._received += self._receive(_CHUNK)
         return self._take(end + 1)
 
-    def _receive(self) -> None:
+    def _receive(self, most: int) -> bytes:
         self._limit_wait()
         try:
-            received = self.sock.recv(_CHUNK)
+            received = self._received_next(most)
         except TimeoutError:
             waited = self.sock.gettimeout() or self._timeout
             if self.ends_at is not None and waited < self._timeout:  # the last of several waits
@@ -187,10 +240,24 @@ class Client(imaplib.IMAP4):
             raise TimeoutError(text) from None
         if not received:
             raise self.abort("socket error: EOF")
-        self._received += received
+        return received
+
+    def _received_next(self, most: int) -> bytes:
+        if self._wait_readable is None:
+            return self.sock.recv(most)
+        self.sock.settimeout(0)
+        try:
+            while True:
+                try:
+                    return self.sock.recv(most)
+                except ssl.SSLWantReadError:  # perhaps there is a part of a TLS record
+                    self._wait_readable(self._left())
+        finally:
+            self.sock.settimeout(self._timeout)
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._received[:size])
+        with memoryview(self._received) as received:
+            taken = received[:size].tobytes()
         del self._received[:size]
         return taken
 
@@ -201,6 +268,11 @@ class Client(imaplib.IMAP4):
         self.be_patient()
         self._bearer = bearer
         self._is_handed_over = True
+
+    @property
+    def bearer(self) -> Bearer | None:
+        """Who logged in, and with what."""
+        return self._bearer
 
     @property
     def login_said(self) -> str:
@@ -229,6 +301,10 @@ class Client(imaplib.IMAP4):
     def _imaplibs(self, name: str) -> Callable[..., Any]:
         """A method of imaplib's that no type checker knows of."""
         return getattr(super(), name)  # type: ignore[no-any-return] # imaplib's own
+
+    def with_our_errors(self, command: str, step: Callable[[], _T]) -> _T:
+        """Take a step of a command that is not imaplib's, with the errors of those that are."""
+        return self._with_our_errors(Exception, command, step)
 
     def _with_our_errors(
         self,

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.testing import ReadyExchange
 
-INBOX, DENIED, WAITING = (f"{name}@contoso.example" for name in ("inbox", "denied", "waiting"))
+INBOX, DENIED, WAITING, LISTENED = (
+    f"{name}@contoso.example" for name in ("inbox", "denied", "waiting", "listened")
+)
 """The mailboxes of the Exchange's application; the second is denied to everyone."""
 
 ISSUER = "https://sts.windows.net/6babcaad-604b-40ac-a9d7-9fd97c0b779f/"
@@ -69,7 +71,7 @@ def running_servers(binary: str, folder: Path) -> Generator[Servers]:
             issuers=[ISSUER, f"https://sts.windows.net/{exchange.app.tenant_id}/"],
             audience=AUDIENCE,
             users={
-                exchange.app.enterprise_object_id: [INBOX, DENIED, WAITING],
+                exchange.app.enterprise_object_id: [INBOX, DENIED, WAITING, LISTENED],
                 OBJECT_ID: [SUPPORT, DENIED],
                 OTHER_OBJECT_ID: SALES,
             },

@@ -1,1 +1,0 @@
-"""Behind ``listener``: who waits and who wakes, pauses between tries, and unread messages."""
