@@ -25,11 +25,13 @@ from support.leak_channels import (
     CHANNELS,
     MUST_HOLD,
     Recorder,
+    Several,
     channels_of_client,
     channels_of_error,
     channels_of_value,
 )
 from support.leak_configs import config_paths
+from support.leak_listening import listening_paths, raising_paths, reply_paths
 from support.leak_paths import (
     IMAP_STAGES,
     LeakPath,
@@ -64,13 +66,20 @@ def _stages() -> dict[str, list[LeakPath]]:
     stages["configuration"] = [*config_paths()]
     stages["a cache in Redis"] = [*redis_paths()]
     stages["a listener"] = [*listener_paths()]
+    listening = [*listening_paths()]
+    for number in range(2 * _SLICES):
+        stages[f"listening, {number + 1} of {2 * _SLICES}"] = listening[number :: 2 * _SLICES]
+    stages["functions of a listener"] = [*raising_paths()]
+    stages["replies"] = [*reply_paths()]
     return stages
 
 
 STAGES = _stages()
-SLOW_STAGES = {name for name in STAGES if name.startswith(("IMAP", "token endpoint"))} - {
+_MANY = ("IMAP", "token endpoint", "listening")
+SLOW_STAGES = {name for name in STAGES if name.startswith(_MANY)} - {
     "IMAP, GREETING",
     f"token endpoint, 1 of {_SLICES}",
+    f"listening, 1 of {2 * _SLICES}",
 }
 
 
@@ -125,6 +134,8 @@ def hits_on(path: LeakPath, world: World, compare: Compare, seen: set[str]) -> I
     with Recorder(imaplib_speaks=not path.echoes) as recorder:
         try:
             value = path.go(world, *path.arguments)
+        except AssertionError:  # of the path itself, which did not go where it was to go
+            raise
         except Exception as error:
             failure = error
             logging.getLogger("tests").exception("it failed")
@@ -139,6 +150,8 @@ def hits_on(path: LeakPath, world: World, compare: Compare, seen: set[str]) -> I
 
 
 def _channels_of(shown: object, compare: Compare) -> Iterator[tuple[str, str]]:
+    if isinstance(shown, Several):
+        return itertools.chain.from_iterable(_channels_of(part, compare) for part in shown)
     if isinstance(shown, BaseException):
         return channels_of_error(shown, compare)
     if isinstance(shown, imaplib.IMAP4):

@@ -26,6 +26,11 @@ from support.leaks import CALLED_SECRET, chain_of, frames_of, leaks_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
+class Several(list[object]):
+    """What a path has to show, if it is more than one thing."""
+
+
 Channel = tuple[str, str]  # its name, and the text that goes through it
 
 # What must hold a secret to be of use, and the channels in which it is therefore to be seen.
