@@ -1,29 +1,41 @@
-"""Many inboxes in one process: what each listener and each open mailbox costs.
+"""What a listener costs, and how fast it is, beside other ways to read a mailbox.
 
-    python -m tests.benchmarks.listeners [inboxes ...]      # by default 200
+    python -m tests.benchmarks.listeners backlog [--near 5000] [--far 300] [--rounds 3]
+    python -m tests.benchmarks.listeners latency [--messages 40] [--rounds 3]
+    python -m tests.benchmarks.listeners memory [--mail 25] [--literal 100]
+    python -m tests.benchmarks.listeners many [inboxes ...]      # by default 200
 
-The loopback Exchange Online runs in another process, so that its memory does not count. Every
-inbox gets a message at once; then nothing happens for a while.
+The first three end with status 1 if a promise is missed; see the modules of their names. The last
+one shows what each of many listeners and open mailboxes in one process costs: the loopback Exchange
+Online runs in another process, so that its memory does not count. Every inbox gets a message at
+once; then nothing happens for a while.
 """
 
 # ruff: noqa: T201 - its output is what it is for
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
+import platform
 import resource
 import ssl
 import sys
 import threading
 import time
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth import InboxConfig
 from exo_imap_oauth.listener import InboxListener
 from exo_imap_oauth.testing import ready_exchange
+
+from .backlog import backlog
+from .latency import latency
+from .memory import memory
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -55,7 +67,7 @@ def serve(inboxes: int, line: Connection) -> None:
             line.send((len(exchange.logins), len(exchange.token_requests)))
 
 
-def memory() -> float:
+def resident() -> float:
     """Resident memory of this process, MiB."""
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * resource.getpagesize() / 2**20
@@ -73,12 +85,12 @@ def measure(count: int) -> None:
     with inboxes[0].open(ssl_context=trust):
         pass  # whatever is loaded at the first time
 
-    before, cpu = memory(), time.process_time()
+    before, cpu = resident(), time.process_time()
     source = inboxes[0].token_source(ssl_context=trust)
     with ExitStack() as stack:
         for inbox in inboxes:
             stack.enter_context(inbox.open(token=source, ssl_context=trust))
-        grown, cpu = memory() - before, time.process_time() - cpu
+        grown, cpu = resident() - before, time.process_time() - cpu
         print(
             f"{count} open mailboxes: {grown * 1024 / count:.0f} KiB and"
             f" {cpu * 1000 / count:.1f} ms of CPU each, {threading.active_count()} threads"
@@ -92,7 +104,7 @@ def measure(count: int) -> None:
         latencies.append(time.time() - float(message["Subject"]))
         everything_came.release()
 
-    before = memory()
+    before = resident()
     listeners = [InboxListener(inbox, handle, token=source, ssl_context=trust) for inbox in inboxes]
     threads = [threading.Thread(target=listener.run) for listener in listeners]
     for thread in threads:
@@ -103,7 +115,7 @@ def measure(count: int) -> None:
         logins, requests = line.recv()
         for _ in range(count):
             assert everything_came.acquire(timeout=LIMIT)
-    running, grown = threading.active_count() - 1, memory() - before
+    running, grown = threading.active_count() - 1, resident() - before
     cpu = time.process_time()
     time.sleep(QUIET)
     cpu = time.process_time() - cpu
@@ -125,7 +137,47 @@ def measure(count: int) -> None:
     server.join(LIMIT)
 
 
+def many(counts: list[int]) -> bool:
+    """Print what so many cost; nothing is promised."""
+    for count in counts:
+        measure(count)
+    return True
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("backlog", "latency"):
+        command = commands.add_parser(name)
+        command.add_argument("--rounds", type=int, default=3)
+        command.add_argument("--round-trip", type=float, default=0.03, help="s")
+    commands.choices["backlog"].add_argument("--near", type=int, default=5_000)
+    commands.choices["backlog"].add_argument("--far", type=int, default=300)
+    commands.choices["latency"].add_argument("--messages", type=int, default=40)
+    command = commands.add_parser("memory")
+    command.add_argument("--mail", type=float, default=25, help="MiB")
+    command.add_argument("--literal", type=float, default=100, help="MB")
+    commands.add_parser("many").add_argument("inboxes", type=int, nargs="*", default=[DEFAULT])
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run a command; 1 if a promise is missed."""
+    given = _arguments()
+    packages = "" if given.command == "many" else f", imap-tools {version('imap-tools')}"
+    print(f"CPython {platform.python_version()}, {os.cpu_count()} cores{packages}")
+    if given.command == "backlog":
+        holds = backlog(
+            near=given.near, far=given.far, round_trip=given.round_trip, rounds=given.rounds
+        )
+    elif given.command == "latency":
+        holds = latency(count=given.messages, round_trip=given.round_trip, rounds=given.rounds)
+    elif given.command == "memory":
+        holds = memory(mail=int(given.mail * 2**20), literal=int(given.literal * 10**6))
+    else:
+        holds = many(given.inboxes)
+    return not holds
+
+
 if __name__ == "__main__":
-    print(f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores")
-    for argument in sys.argv[1:] or [str(DEFAULT)]:
-        measure(int(argument))
+    sys.exit(main())
