@@ -82,6 +82,8 @@ SAID_BY_CHECK_SETUP = {
 }
 # How entries with one and the same message differ.
 TOLD_BY = {
+    "folder-readonly": "Servers that follow RFC 5530 say `NO [READ-ONLY]`.",
+    "already-authenticated": "In reply to another command than AUTHENTICATE or LOGIN, [folder-readonly](#folder-readonly) is meant.",
     "role-missing": "Only the token distinguishes it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
     "audience-wrong": "Only the token distinguishes it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
     "object-id-mismatch": "Only the token distinguishes it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
@@ -172,9 +174,19 @@ SYMPTOMS = (
         "throttled",
     ),
     (
-        "`* BYE Connection closed. 14`",
+        "`* BYE Connection closed. 14`, `* BYE Connection is closed. 13`",
         "Another refusal came before it and says why",
         "connection-closed",
+    ),
+    (
+        "`OK FETCH completed.` without the message, or a mail `Retrieval using the IMAP4 protocol failed …` from Microsoft Exchange Server",
+        "Exchange lists a message and does not hand it out",
+        "message-unavailable",
+    ),
+    (
+        "`NO Command received in Invalid state.` for a STORE",
+        "The folder was opened for reading only",
+        "folder-readonly",
     ),
     ("`NO LOGIN failed.`", "User name and password are no longer accepted", "basic-auth-disabled"),
     (
@@ -219,7 +231,7 @@ STAGES = (
     (
         "Later in the session",
         "The mailbox was open. Most of these pass by themselves: connect again, after the pause that the error asks for.",
-        "session-expired throttled connection-closed command-rejected",
+        "session-expired throttled connection-closed message-unavailable folder-readonly charset-unsupported command-rejected",
     ),
 )
 
@@ -262,6 +274,9 @@ TITLES = {
     "how-to-authenticate-an-imap-pop-smtp-application-by-using-oauth": "Microsoft: OAuth for IMAP",
     "how-to-find-tenant": "Microsoft: how to find the tenant ID",
     "reference-error-codes": "Microsoft: error codes of Entra",
+    "rfc3501#section-6.3.2": "RFC 3501: the command EXAMINE",
+    "rfc3501#section-6.4.4": "RFC 3501: the command SEARCH",
+    "rfc3501#section-7.4.2": "RFC 3501: the response FETCH",
     "rfc3501#section-7.1.3": "RFC 3501: the reply BAD",
     "set-casmailbox": "Microsoft: Set-CASMailbox",
     "ssl.html#verifying-certificates": "Python: verifying certificates",

@@ -16,6 +16,8 @@ from support.concurrency import until
 from support.missing import skip_or_fail
 from support.pages import DOCS, blocks
 
+from exo_imap_oauth.testing import Fault
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -78,7 +80,7 @@ def _project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def at(exchange: ReadyExchange, project: Path) -> None:
+def at(exchange: ReadyExchange, project: Path, mailbox: str = "") -> None:
     """Have the settings of the project name the servers of this exchange."""
     path = project / "project/settings_mail.py"
     text = path.read_text()
@@ -87,7 +89,7 @@ def at(exchange: ReadyExchange, project: Path) -> None:
             exchange.token_uri()
         ),
         "22222222-2222-4222-8222-222222222222": exchange.app.client_id,
-        "inbox@contoso.example": exchange.mailbox,
+        mailbox or "inbox@contoso.example": mailbox or exchange.mailbox,
     }
     for example, value in values.items():
         assert example in text
@@ -170,6 +172,66 @@ def test_the_exit_status_says_whether_to_come_back(
     assert "Traceback" not in result.stderr
 
 
+def left_unread(exchange: ReadyExchange) -> bytes:
+    with exchange.inbox.open(readonly=True) as imap:
+        return bytes(imap.uid("SEARCH", "UNSEEN")[1][0])
+
+
+def test_the_place_of_a_message_is_its_key(trusted_exchange: ReadyExchange, project: Path) -> None:
+    """Not its Message-ID: here it is missing twice, twice the same, and in two mailboxes."""
+    exchange, text = trusted_exchange, (project / "project/settings_mail.py").read_text()
+    for headers in (b"", b"", b"Message-ID: <sample-1@fabrikam.example>\r\n"):
+        exchange.deliver(exchange.mailbox, b"Subject: order\r\n" + headers + b"\r\n")
+    exchange.add_mailbox("sales@contoso.example", messages=3)
+    exchange.add_mailbox_permission("sales@contoso.example", exchange.app.enterprise_object_id)
+    at(exchange, project)
+    secret = exchange.secret.value
+    done(project, "django", "migrate", "--run-syncdb", "-v0", secret=secret)
+    done(project, "django", "read_inbox", secret=secret)
+    assert rows(project, "SELECT COUNT(*) FROM mail_note") == [(6,)]
+    (project / "project/settings_mail.py").write_text(
+        text.replace("inbox@contoso.example", "sales@contoso.example")
+    )
+    at(exchange, project, mailbox="sales@contoso.example")
+    done(project, "django", "read_inbox", secret=secret)
+    assert rows(project, "SELECT COUNT(*) FROM mail_note") == [(9,)]
+
+
+RAISE = 'if mail.uid == 102: raise OSError(28, "No space left on device")'
+
+
+@pytest.mark.parametrize(
+    ("fault", "work", "status"),
+    [
+        (Fault.IMAP_FETCH_NOTHING, "...", 75),
+        (Fault.IMAP_FETCH_STAND_IN, "...", 75),
+        (Fault.IMAP_FETCH_FOREIGN_FIRST, "...", 0),
+        (None, RAISE, 1),
+    ],
+)
+def test_one_message_does_not_stop_another(
+    trusted_exchange: ReadyExchange, project: Path, fault: Fault | None, work: str, status: int
+) -> None:
+    at(trusted_exchange, project)
+    models = project / "mail/models.py"
+    text = models.read_text()
+    assert "        ...  # the work" in text
+    models.write_text(text.replace("        ...  # the work", f"        {work}  # the work"))
+    secret = trusted_exchange.secret.value
+    done(project, "django", "migrate", "--run-syncdb", "-v0", secret=secret)
+    if fault:
+        trusted_exchange.inject(fault, uid=102)
+    result = run(project, "django", "read_inbox", secret=secret)
+    assert result.returncode == status
+    assert ("message 102 failed once" in result.stderr) == (status != 0)
+    assert left_unread(trusted_exchange) == (b"102" if status else b"")
+    noted = {uid for (uid,) in rows(project, "SELECT uid FROM mail_note")}
+    assert noted == ({101, 103} if status else {101, 102, 103})
+    models.write_text(text)
+    done(project, "django", "read_inbox", secret=secret)
+    assert rows(project, "SELECT COUNT(*) FROM mail_note") == [(3,)]
+
+
 def test_the_other_command_listens_until_sigterm(
     trusted_exchange: ReadyExchange, project: Path
 ) -> None:
@@ -218,9 +280,11 @@ def test_django_helpdesk_makes_tickets_from_every_queue_that_opens(
     queues = MAKE_QUEUES.format(mailbox=trusted_exchange.mailbox)
     done(project, "django", "shell", "-c", queues, **options)
 
-    told = done(project, "django", "get_tickets", **options)
-    assert "queue lost: localhost refused" in told
-    assert "Traceback" not in told
+    result = run(project, "django", "get_tickets", **options)
+    assert result.returncode == 1
+    assert "queue lost: localhost refused" in result.stderr
+    assert "not read, as logged: 1" in result.stderr
+    assert "Traceback" not in result.stderr
     tickets = "SELECT title, submitter_email FROM helpdesk_ticket ORDER BY id"
     found = rows(project, tickets)
     assert found == [(f"Sample message {number}", "erika@fabrikam.example") for number in (1, 2, 3)]
@@ -228,10 +292,15 @@ def test_django_helpdesk_makes_tickets_from_every_queue_that_opens(
         assert imap.search(None, "UNSEEN") == ("OK", [b""])
         assert imap.search(None, "DELETED") == ("OK", [b"4"])
 
+    trusted_exchange.inject(Fault.IMAP_FETCH_NOTHING, uid=105)
     answer = (
         b"From: erika@fabrikam.example\r\nSubject: Re: [orders-1] Sample message 1\r\n\r\nYes.\r\n"
     )
     trusted_exchange.deliver(trusted_exchange.mailbox, answer)
-    done(project, "django", "get_tickets", **options)
+    result = run(project, "django", "get_tickets", **options)
+    assert "queue orders: message 105 stays unread" in result.stderr
+    assert left_unread(trusted_exchange) == b"105"
+    run(project, "django", "get_tickets", **options)
+    assert left_unread(trusted_exchange) == b""
     assert rows(project, tickets) == found
     assert len(rows(project, "SELECT * FROM helpdesk_followup WHERE ticket_id = 1")) == 2

@@ -150,6 +150,7 @@ def test_no_snippet_takes_a_refusal_for_data(path: Path) -> None:
         for line, following in zip(lines, [*lines[1:], ""], strict=False)
         if COMMANDS.search(line)
         and "ok(" not in line
+        and "message(imap." not in line  # which refuses a refusal itself
         and '== ("OK", ' not in line
         and 'if status != "OK":' not in following
     ]

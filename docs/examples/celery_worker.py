@@ -5,7 +5,8 @@
 
 Settings come from the environment: ``REDIS_URL``, ``FERNET_KEY`` (of ``Fernet.generate_key()``)
 and ``CMSBS_CONF``, the path of a cmsbs-conf. A message is handled first and marked as read
-afterwards: a worker that is killed in between leaves it to another one, and loses none.
+afterwards: a worker that is killed in between leaves it to another one, and loses none. One that
+does not come or cannot be handled stays unread, and the others do not wait for it.
 """
 
 # pyright: basic
@@ -13,28 +14,38 @@ afterwards: a worker that is killed in between leaves it to another one, and los
 # celery has no types
 from __future__ import annotations
 
+import logging
 import os
-from email import message_from_bytes, policy
 from typing import TYPE_CHECKING
 
 import redis
 from celery import Celery, Task
 
 from exo_imap_oauth import load_config
-from exo_imap_oauth.errors import ExoImapOAuthError
+from exo_imap_oauth.errors import (
+    ConnectionFailed,
+    ExoImapOAuthError,
+    MailboxNotConnected,
+    SessionExpired,
+    Throttled,
+)
 from exo_imap_oauth.imap import ok
+from exo_imap_oauth.mail import message
 from exo_imap_oauth.redis_cache import RedisTokenCache
 
 if TYPE_CHECKING:
-    from email.message import EmailMessage
+    import imaplib
 
     from redis.lock import Lock
 
     from exo_imap_oauth import InboxConfig
+    from exo_imap_oauth.mail import Mail
 
 LEASE = 120.0  # s for which a mailbox is ours without a sign of life: one message takes less
 LONGEST_PAUSE = 300.0  # s between two tries
+OF_ALL_MESSAGES = (ConnectionFailed, MailboxNotConnected, SessionExpired, Throttled)
 
+logger = logging.getLogger(__name__)
 client = redis.Redis.from_url(os.environ["REDIS_URL"])
 tokens = RedisTokenCache(client, key=os.environ["FERNET_KEY"].encode())
 app = Celery("celery_worker", broker=os.environ["REDIS_URL"])
@@ -59,7 +70,9 @@ def read_inbox(task: Task, name: str) -> None:
     if not lock.acquire():
         return
     try:
-        handle_unread(load_config(os.environ["CMSBS_CONF"])[name], lock)
+        inbox = load_config(os.environ["CMSBS_CONF"])[name]
+        # From both ends by turns: a message at which the connection ends keeps none waiting.
+        unread = handle_unread(inbox, lock, backwards=task.request.retries % 2 == 1)
     except ExoImapOAuthError as error:
         if not error.retryable:
             raise  # its text says how to fix it
@@ -68,20 +81,43 @@ def read_inbox(task: Task, name: str) -> None:
     finally:
         if lock.owned():
             lock.release()
+    if unread:
+        raise RuntimeError(f"{name}: these messages stay unread, as logged: {', '.join(unread)}")
 
 
-def handle_unread(inbox: InboxConfig, lock: Lock) -> None:
-    """Handle each unread message, then mark it."""
+def handle_unread(inbox: InboxConfig, lock: Lock, *, backwards: bool) -> list[str]:
+    """Handle each unread message, then mark it; the UIDs of those that stay unread."""
+    unread: list[str] = []
     with inbox.open(token=inbox.token_source(cache=tokens)) as imap:
+        (uidvalidity,) = imap.response("UIDVALIDITY")[1]
         (uids,) = ok(imap.uid("SEARCH", "UNSEEN"))
-        for uid in uids.decode().split():
+        for uid in uids.decode().split()[:: -1 if backwards else 1]:
             lock.reacquire()  # raises if the lease has lapsed: then somebody else goes on
-            (part, *_) = ok(imap.uid("FETCH", uid, "(BODY.PEEK[])"))
-            if part is not None:  # else somebody removed it
-                handle(inbox, message_from_bytes(part[1], policy=policy.default))
-            ok(imap.uid("STORE", uid, "+FLAGS.SILENT", r"(\Seen)"))
+            try:
+                mail = fetched(imap, uid)
+                mail.folder, mail.uidvalidity = inbox.folder, int(uidvalidity or 0)
+                handle(inbox, mail)
+                ok(imap.uid("STORE", uid, "+FLAGS.SILENT", r"(\Seen)"))
+            except OF_ALL_MESSAGES:
+                raise
+            except Exception:  # whatever is wrong with one message, the others are handled
+                logger.exception("%s: message %s stays unread", inbox.name, uid)
+                unread.append(uid)
+    return unread
 
 
-def handle(inbox: InboxConfig, message: EmailMessage) -> None:
-    """What this example does with a message: put what your program does here."""
-    print(f"{inbox.name}: {message['Subject']}", flush=True)
+def fetched(imap: imaplib.IMAP4, uid: str) -> Mail:
+    """A message, wherever it stands in what the server says."""
+    mail = message(imap.uid("FETCH", uid, "(UID BODY.PEEK[])"))
+    if mail is None:
+        raise LookupError("the server did not send the message; it may come later")
+    return mail
+
+
+def handle(inbox: InboxConfig, mail: Mail) -> None:
+    """What this example does with a message: put what your program does here.
+
+    It may get one twice. Host, mailbox and folder of the inbox with ``mail.uidvalidity`` and
+    ``mail.uid`` are what to remember it by.
+    """
+    print(f"{inbox.name}: {mail['Subject']}", flush=True)

@@ -121,19 +121,18 @@ source
 #
 # `inbox.open()` connects, logs in with the token, selects the folder, and gives a plain `imaplib`
 # client. `ok()` takes the data out of a reply; if the server refused, it raises an error instead.
+# `message()` finds the message in a reply, or gives None if the server did not send it.
 
 # %%
-from email import message_from_bytes, policy
-
 from exo_imap_oauth.imap import ok
+from exo_imap_oauth.mail import message
 
-headers = "(BODY.PEEK[HEADER.FIELDS (FROM SUBJECT)])"
 with inbox.open(token=source, readonly=True) as imap:
     [numbers] = ok(imap.search(None, "ALL"))
     for number in numbers.decode().split():
-        [(_, header), *_] = ok(imap.fetch(number, headers))
-        message = message_from_bytes(header, policy=policy.default)
-        print(number, message["From"], message["Subject"], sep="  ")
+        mail = message(imap.fetch(number, "(BODY.PEEK[])"))
+        if mail is not None:
+            print(number, mail["From"], mail["Subject"], sep="  ")
 
 # %% [markdown]
 # The exchange keeps a record of what it was asked: one token request and one login.
