@@ -278,17 +278,16 @@ class InboxListener:
         waited = time.monotonic() - max(self._waker.woken_at, self._handled_at)
         if not self._work.owes_marks or waited > _LAST_GRACE / 2:
             return
-        self._work.hasten_marks()
         ends_at = time.monotonic() + _LAST_GRACE
         with contextlib.suppress(Exception):  # what went wrong before says more
             if (opened := self._opening.open(within=_LAST_GRACE)) is None:
                 return
             with opened.stack, opened.imap.within(ends_at - time.monotonic()):
-                session = self._session(opened, only_marks=True)
-                session.look()
+                session = self._session(opened)
+                session.send_last_marks()
                 session.log_out()
 
-    def _session(self, opened: Opened, *, only_marks: bool = False) -> Session:
+    def _session(self, opened: Opened) -> Session:
         duties = Duties(
             handle=self._hand_over,
             looked=self._looked,
@@ -304,7 +303,6 @@ class InboxListener:
             renewal=opened.renewal,
             poll_interval=self._seconds["poll_interval"],
             rest=self._seconds["initial_backoff"],
-            only_marks=only_marks,
             limits=self._limits,
             duties=duties,
         )

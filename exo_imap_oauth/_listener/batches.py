@@ -126,7 +126,7 @@ class Batches:
         self._size = 1
         self._commands.begin()  # a SEARCH was just answered
         self._sizes.forget()
-        self._send_marks()
+        self._send_some_marks()
         batch = self._ask()
         self._size = 2
         while batch is not None:
@@ -144,7 +144,7 @@ class Batches:
             batch = ahead or self._ask()
         else:
             self._work.one_by_one = False
-        self._finish_marks()
+        self.send_marks()
         if not self._is_over():
             self._put_back()
 
@@ -292,7 +292,7 @@ class Batches:
             self._work.returned(uid)
         else:
             self._note(self._work.failed(uid, failure))
-        self._send_marks()
+        self._send_some_marks()
 
     def _note_missing(self, missing: dict[int, Exception]) -> None:
         """What did not come may be gone since it was listed, and then nothing is wrong."""
@@ -314,7 +314,14 @@ class Batches:
 
     # ---- marks -------------------------------------------------------------------------------
 
-    def _send_marks(self) -> None:
+    def send_marks(self) -> None:
+        """Send the marks that are owed, and wait until none is but after a pause."""
+        self._send_those_owed()
+        while self._marks_on_their_way:
+            self._settle_marks()
+            self._send_those_owed()
+
+    def _send_some_marks(self) -> None:
         """Send the marks that are owed, in few commands; wait if they are many.
 
         While others are on their way they wait, until they are half of those that may be
@@ -329,14 +336,6 @@ class Batches:
             self._commands.settle()
             if not self._marks_on_their_way:
                 self._send_those_owed()
-
-    def _finish_marks(self) -> None:
-        """Wait until none is owed but after a pause."""
-        self._send_those_owed()
-        while self._marks_on_their_way:
-            self._settle_marks()
-            self._send_those_owed()
-            self._settle_marks()
 
     def _settle_marks(self) -> None:
         while self._marks_on_their_way:

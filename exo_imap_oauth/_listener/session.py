@@ -66,7 +66,6 @@ class Session:
         renewal: Tells when it is time for another token, and so for another session.
         poll_interval: Seconds between two looks, if the server says nothing.
         rest: Seconds between two looks, if the server speaks and yet there is nothing new.
-        only_marks: Whether to hand nothing over, and send the marks that are owed.
         limits: What the caller allows.
         duties: What is done for it.
 
@@ -84,7 +83,6 @@ class Session:
         renewal: Renewal,
         poll_interval: float,
         rest: float,
-        only_marks: bool,
         limits: Limits,
         duties: Duties,
     ) -> None:
@@ -94,7 +92,6 @@ class Session:
         self._renewal = renewal
         self._poll_interval = poll_interval
         self._rest = rest
-        self._only_marks = only_marks
         self._duties = duties
         self._began = time.monotonic()
         self._is_settled = False
@@ -147,6 +144,11 @@ class Session:
         self._fruitless = self._fruitless + 1 if self._progress == before else 0
         return self._waker.is_set or not self._renewal.is_due()
 
+    def send_last_marks(self) -> None:
+        """Mark what was handled and is not marked, and do nothing else."""
+        self._work.hasten_marks()
+        self._batches.send_marks()
+
     def came_when_lost(self) -> set[int] | None:
         """See :meth:`Batches.came_when_lost`."""
         return self._batches.came_when_lost()
@@ -176,7 +178,7 @@ class Session:
         self._duties.done()
 
     def _is_over(self) -> bool:
-        return self._only_marks or self._waker.is_set or self._renewal.is_due()
+        return self._waker.is_set or self._renewal.is_due()
 
     # ---- what the server says ----------------------------------------------------------------
 

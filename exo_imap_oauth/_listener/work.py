@@ -148,10 +148,9 @@ class Work:
         )
 
     def hasten_marks(self) -> None:
-        """End the pauses of the marks that are owed: there will be no other chance."""
-        for message in self._messages.values():
-            if message.state in _MARK_IS_OWED:
-                message.again_at = -math.inf
+        """Have all marks that are owed sent next, during a pause too: it is the last chance."""
+        self._forget_queues()
+        self._marks += [uid for uid, m in self._messages.items() if m.state in _MARK_IS_OWED]
 
     def seconds_to_next_try(self) -> float:
         """Until the pause of a message is over; infinite if there is none."""
