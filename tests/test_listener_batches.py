@@ -373,6 +373,18 @@ def test_limits_that_cannot_work_are_refused(
         InboxListener(listener_of(server, Listening())._inbox, print, token="t", **options)
 
 
+def test_a_size_that_ends_the_connection_keeps_no_other_message_back() -> None:
+    """Nor does it if the reset has swallowed the reply before it."""
+    with MailServer(*contents(20)) as server:
+        server.at("UID FETCH", lambda _: None, times=1, uid=1)
+        server.at("UID FETCH", answers.resets, uid=15)
+        listener = listener_of(server, Listening())
+        for _ in range(3):
+            with pytest.raises(imaplib.IMAP4.abort):
+                listener.run_once()
+        assert server.unseen == {15}
+
+
 # ---- hostile mail ----------------------------------------------------------------------------
 
 

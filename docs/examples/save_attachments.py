@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.mail import Mail
 
 FINE, WRONG, TRY_AGAIN = 0, 1, 75  # the last is EX_TEMPFAIL
+CONNECTIONS = 5  # at most for an inbox, if one after the other is lost
 LONGEST_NAME, LONGEST_ENDING = 200, 20  # bytes, of the 255 that a file system takes
 
 
@@ -67,12 +68,16 @@ def read_inbox(inbox: InboxConfig, folder: Path, errors: list[BaseException]) ->
         errors.append(error.__cause__ or error)  # the library has logged it, on stderr
 
     listener = InboxListener(inbox, save, on_failure=note)
-    try:
-        listener.run_once()
-    except ConnectionFailed:
-        if listener.status.last_look is None:  # it was never open
-            raise
-        listener.run_once()  # the message at which it was lost comes last now
+    for left in reversed(range(CONNECTIONS)):
+        looked = listener.status.last_look
+        try:
+            listener.run_once()
+        except ConnectionFailed:
+            if not left or listener.status.last_look == looked:  # it was never open
+                raise
+        else:
+            return
+        # The message at which it was lost comes last now.
 
 
 def main(conf: str, folder: str) -> int:

@@ -115,6 +115,7 @@ class Batches:
         try:
             self._take_all()
         except ImapError as error:
+            self._sizes.lost()
             if not isinstance(error, imaplib.IMAP4.abort):  # what was marked is not owed
                 was_asking = self._commands.is_asking
                 with contextlib.suppress(ImapError), self._imap.within(_LAST_REPLIES):

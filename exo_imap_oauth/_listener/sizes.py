@@ -31,10 +31,15 @@ class Sizes:
         self._work = work
         self._commands = commands
         self._sizes: dict[int, float] = {}
+        self._many_on_their_way = False
 
     def forget(self) -> None:
         """Begin anew: the messages are others now."""
         self._sizes.clear()
+
+    def lost(self) -> None:
+        """The connection was lost; if many were asked about, nobody knows whose fault it was."""
+        self._work.one_by_one = self._work.one_by_one or self._many_on_their_way
 
     def of(self, uid: int) -> float:
         """The size of a message, as far as it is known."""
@@ -59,6 +64,7 @@ class Sizes:
         return all(uid in self._sizes for uid in uids)
 
     def _ask(self, uids: list[int]) -> None:
+        self._many_on_their_way = len(uids) > 1
         self._commands.sent(start_sizes(self._imap, uids), self._read)
 
     def _read(self, pending: Pending) -> None:
@@ -67,9 +73,9 @@ class Sizes:
             there = self._commands.finish(pending)
         except ImapError as error:
             if concerns_all(error):
-                self._work.one_by_one = not self._commands.is_asking
                 raise
             there = {}
+        self._many_on_their_way = False
         self._commands.is_asking = False
         for uid in pending.uids:
             size = there[uid].size if uid in there else None

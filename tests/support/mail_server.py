@@ -251,7 +251,8 @@ class MailServer:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Cut what is open, join the threads, and tell what went wrong in them."""
         self._is_over = True
-        socket.create_connection((HOST, self.port), _LIMIT).close()  # wakes accept()
+        with contextlib.suppress(ConnectionError):  # a client was the last to be accepted
+            socket.create_connection((HOST, self.port), _LIMIT).close()  # wakes accept()
         self._acceptor.join(_LIMIT)
         self.drop()
         for thread in self._threads:
