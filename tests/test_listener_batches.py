@@ -307,6 +307,15 @@ def test_owed_marks_are_sent_at_the_end_even_if_the_connection_is_gone(server: M
     thread.start()
     thread.join(LIMIT)
     assert (listening.handled, server.seen) == ([1], {1})
+    assert server.log[-3:] == ["SELECT INBOX", r"UID STORE 1 +FLAGS (\Seen)", "LOGOUT"]
+
+
+def test_what_is_told_of_a_message_before_it_comes_takes_nothing_from_it() -> None:
+    with MailServer(*contents(7)) as server:
+        server.at("UID STORE", lambda reply: reply.usual(before=reply.flags_line(4)), uid=1)
+        listening = Listening()
+        assert listener_of(server, listening).run_once() == 7
+        assert (listening.handled, listening.told) == ([*range(1, 8)], [])
 
 
 def test_refused_marks_are_tried_once_more_at_the_end(server: MailServer) -> None:

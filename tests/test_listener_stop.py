@@ -113,19 +113,6 @@ def test_a_mark_that_is_never_confirmed_is_waited_for_5_seconds_at_most(
     assert 1.4 <= time.monotonic() - began[0] <= 1.5 + SECOND + BUSY
 
 
-def test_a_mark_that_was_lost_with_its_connection_is_sent_on_another_and_nothing_else(
-    server: MailServer,
-) -> None:
-    def handle(_mail: Mail) -> None:
-        stopped.listener.stop()
-
-    server.at("UID STORE", answers.resets, times=1)
-    stopped = Stopped(server, handle)
-    stopped.thread.join(LIMIT)
-    assert server.seen == {1}
-    assert server.log[-3:] == ["SELECT INBOX", r"UID STORE 1 +FLAGS (\Seen)", "LOGOUT"]
-
-
 SILENT_AT = ["SELECT", "UID SEARCH", "UID FETCH", "IDLE", "LOGOUT", "AUTHENTICATE", "CAPABILITY"]
 
 
