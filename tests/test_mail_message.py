@@ -177,6 +177,7 @@ def test_a_broken_parameter_leaves_the_type(content_type: bytes) -> None:
 def test_a_text_in_an_unknown_charset_is_read() -> None:
     message = mail("Content-Type: text/plain; charset=unicode-8\r\n\r\nGrüße".encode())
     assert message.get_content() == "Grüße"
+    assert message.as_string().endswith("\n\nGrüße")
 
 
 def test_a_multipart_without_a_boundary_goes_out_as_it_came() -> None:
