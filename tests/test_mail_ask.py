@@ -29,11 +29,13 @@ def _server() -> Iterator[MailServer]:
 @pytest.fixture(name="imap")
 def _imap(server: MailServer) -> Iterator[imaplib.IMAP4_SSL]:
     imap = imaplib.IMAP4_SSL(server.host, server.port, ssl_context=server.ssl_context)
-    with contextlib.closing(imap.sock):
+    try:
         authenticate_xoauth2(imap, "inbox@contoso.example", "a-token", verify_mailbox=False)
         imap.select()
         yield imap
-        imap.file.close()
+    finally:
+        with contextlib.suppress(OSError):
+            imap.shutdown()
 
 
 # ---- SEARCH ----------------------------------------------------------------------------------
