@@ -46,9 +46,10 @@ no effect; a mark that is owed is never a reason to hand a message over again.
 
 When the connection is *lost* while messages are waited for, the first that did not come is
 *suspect*, and from the second time on *failed*; the others are *due*. If marks are waited for,
-these are owed, each in a STORE of its own, and from the second time on after a pause. When it *ended* for another reason, such
-as a new token, nothing is held against anybody. What was *given up* stays so when its mark is owed
-again. If the folder has another UIDVALIDITY than before, all is forgotten.
+these are owed, each in a STORE of its own, and from the second time on after a pause. When it
+*ended* for another reason, such as a new token, nothing is held against anybody. What was *given
+up* stays so when its mark is owed again. If the folder has another UIDVALIDITY than before, all is
+forgotten.
 
 Who is told to stop asks for nothing more, but still sends the marks that are owed.
 """
