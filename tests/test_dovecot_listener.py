@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.listening import LIMIT, Listening
+from support.listening import LIMIT, Listening, running
 from support.servers import LISTENED, Servers
 
 from exo_imap_oauth import InboxConfig
@@ -56,14 +55,8 @@ def listening_at(servers: Servers, listening: Listening) -> Generator[Listening]
         initial_backoff=0.01,
         max_backoff=0.05,
     )
-    thread = threading.Thread(target=listening.listener.run)
-    thread.start()
-    try:
+    with running(listening):
         yield listening
-    finally:
-        listening.listener.stop()
-        thread.join(LIMIT)
-        assert not thread.is_alive()
 
 
 def unread(servers: Servers) -> list[bytes]:

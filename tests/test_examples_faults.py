@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import importlib.util
 import time
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 from cryptography.fernet import Fernet
-from support.pages import DOCS, blocks, run
+from support.pages import DOCS, blocks, example, run
 
 from exo_imap_oauth import load_config
 from exo_imap_oauth.testing import Fault, ReadyExchange
@@ -58,15 +57,6 @@ def named(case: object) -> str | None:
     if not isinstance(case, Case):
         return None
     return f"{case.fault.value}-{'once' if case.times else 'always'}"
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"examples/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(name="exchange")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import os
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.pages import DOCS, blocks, run
+from support.pages import DOCS, blocks, example, run
 
 from exo_imap_oauth import InboxConfig, load_config
 from exo_imap_oauth.testing import Fault
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.testing import ReadyExchange
 
-EXAMPLES = DOCS / "examples"
 PAGE = DOCS / "how-to/asyncio.md"
 
 
@@ -33,15 +31,6 @@ def asyncio_page() -> SimpleNamespace:
     names: dict[str, Any] = {"__name__": "async_listener"}
     run(block, names)
     return SimpleNamespace(**names)
-
-
-def example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # ---- the page about asyncio --------------------------------------------------------------------

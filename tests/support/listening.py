@@ -100,9 +100,17 @@ def listener_of(
 def listening_to(
     server: MailServer, handle: Callable[[Mail], object] | None = None, **options: Any
 ) -> Generator[Listening]:
-    """A listener that runs in the body."""
+    """A listener at this server that runs in the body."""
     listening = Listening(handle)
-    thread = threading.Thread(target=listener_of(server, listening, **options).run)
+    listener_of(server, listening, **options)
+    with running(listening):
+        yield listening
+
+
+@contextlib.contextmanager
+def running(listening: Listening) -> Generator[Listening]:
+    """The listener that it belongs to runs in the body."""
+    thread = threading.Thread(target=listening.listener.run)
     thread.start()
     try:
         yield listening

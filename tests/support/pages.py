@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import io
 import re
 from contextlib import redirect_stdout
@@ -16,6 +17,16 @@ _FENCED = re.compile(
     r"(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+
+
+def example(name: str) -> Any:
+    """The program of this name in docs/examples, as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"examples/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Block(NamedTuple):

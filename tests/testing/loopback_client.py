@@ -68,6 +68,19 @@ def log_in(exchange: ReadyExchange, user: str | None = None) -> imaplib.IMAP4_SS
     return imap
 
 
+def content(imap: imaplib.IMAP4, uid: str) -> bytes:
+    """The content of a message, if all is well."""
+    status, (part, *_) = imap.uid("FETCH", uid, "(BODY.PEEK[])")
+    assert status == "OK"
+    found: bytes = part[1]
+    return found
+
+
+def has_all(imap: imaplib.IMAP4) -> bool:
+    """Whether the three messages that are there at first come."""
+    return all(b"sample message" in content(imap, uid) for uid in ("101", "102", "103"))
+
+
 class Wire:
     """Bytes to and from the IMAP server."""
 

@@ -3,58 +3,15 @@
 from __future__ import annotations
 
 import imaplib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from testing.loopback_client import Wire, fetch_token, log_in
+from testing.loopback_client import Wire, content, has_all, log_in
 
-from exo_imap_oauth.testing import Fault, ReadyExchange, ready_exchange
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from exo_imap_oauth.testing import Fault, ReadyExchange
 
 FETCH = "(BODY.PEEK[])"
 SEEN = r"(\Seen)"
-
-
-@pytest.fixture(name="exchange", scope="module")
-def _exchange() -> Iterator[ReadyExchange]:
-    with ready_exchange(trust=False) as exchange:
-        yield exchange
-
-
-@pytest.fixture(autouse=True)
-def _clean(exchange: ReadyExchange) -> None:
-    exchange.reset()
-
-
-@pytest.fixture(name="imap")
-def _imap(exchange: ReadyExchange) -> Iterator[imaplib.IMAP4]:
-    imap = log_in(exchange)
-    imap.select()
-    yield imap
-    imap.shutdown()
-
-
-@pytest.fixture(name="session")
-def _session(exchange: ReadyExchange) -> Iterator[Wire]:
-    with Wire(exchange) as wire:
-        wire.line()
-        wire.authenticate(exchange.mailbox, fetch_token(exchange))
-        wire.ask("A2 SELECT INBOX")
-        yield wire
-
-
-def content(imap: imaplib.IMAP4, uid: str) -> bytes:
-    """The content of a message, if all is well."""
-    status, (part, *_) = imap.uid("FETCH", uid, FETCH)
-    assert status == "OK"
-    found: bytes = part[1]
-    return found
-
-
-def has_all(imap: imaplib.IMAP4) -> bool:
-    return all(b"sample message" in content(imap, uid) for uid in ("101", "102", "103"))
 
 
 # ---- faults at a command, at one message or at the end ---------------------------------------
