@@ -22,7 +22,7 @@ _FENCED = re.compile(
 )
 
 
-def example(name: str) -> Any:
+def example(name: str) -> ModuleType:
     """The program of this name in docs/examples, as a module of its own."""
     spec = importlib.util.spec_from_file_location(name, DOCS / f"examples/{name}.py")
     assert spec is not None
