@@ -12,7 +12,7 @@ from exo_imap_oauth._listener.waker import Waker
 LONGEST = threading.TIMEOUT_MAX  # s; what a user may ask for, and more than poll takes
 
 
-def test_a_bell_that_is_set_lets_nobody_wait() -> None:
+def test_a_waker_that_is_set_lets_nobody_wait() -> None:
     with Waker() as waker:
         waker.wake()
         waker.wake()
