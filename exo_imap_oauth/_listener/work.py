@@ -46,7 +46,7 @@ no effect; a mark that is owed is never a reason to hand a message over again.
 
 When the connection is *lost* while messages are waited for, the first that did not come is
 *suspect*, and from the second time on *failed*; the others are *due*. If marks are waited for,
-these are owed, each in a STORE of its own, and from the second time on after a pause. When it
+these are owed, and from the second time on after a pause and each in a STORE of its own. When it
 *ended* for another reason, such as a new token, nothing is held against anybody. What was *given
 up* stays so when its mark is owed again. If the folder has another UIDVALIDITY than before, all is
 forgotten.
@@ -185,8 +185,8 @@ class Work:
         return list(islice(self._due, most))
 
     def next_to_mark(self) -> list[int]:
-        """The messages whose STORE goes out now: together, but one by one after a loss."""
-        owed = [uid for uid in self._marks if not self._messages[uid].losses]
+        """The messages whose STORE goes out now: together, but one by one after two losses."""
+        owed = [uid for uid in self._marks if self._messages[uid].losses <= 1]
         if not owed and self._marks:
             owed = [min(self._marks, key=lambda uid: self._messages[uid].losses)]
         for uid in owed:
