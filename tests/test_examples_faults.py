@@ -411,14 +411,6 @@ def _program(exchange: ReadyExchange) -> Async:
     return Async([exchange.inbox, replace(exchange.inbox, user=OTHER, name="sales")])
 
 
-quiet = pytest.mark.filterwarnings(
-    # aioimaplib leaves its transports to the garbage collector.
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore:unclosed transport:ResourceWarning",
-)
-
-
-@quiet
 @pytest.mark.parametrize("how", ["in idle", "at a command", "while handled"])
 def test_a_lost_connection_is_noticed_at_once(
     exchange: ReadyExchange, program: Async, caplog: pytest.LogCaptureFixture, how: str
@@ -438,7 +430,6 @@ def test_a_lost_connection_is_noticed_at_once(
     assert "ConnectionResetError('the connection was lost')" in caplog.text
 
 
-@quiet
 @pytest.mark.parametrize(
     "case", [NOTHING_ONCE, NOTHING, STAND_IN, FOREIGN_FIRST, POISON], ids=named
 )
@@ -458,7 +449,6 @@ def test_the_coroutine_gets_all_messages_but_one(
         assert f"message {BAD} stays unread" in caplog.text
 
 
-@quiet
 def test_a_handler_that_raises_ends_nothing(
     exchange: ReadyExchange, program: Async, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -477,7 +467,6 @@ def test_a_handler_that_raises_ends_nothing(
     assert unread(exchange.inbox) == []
 
 
-@quiet
 def test_a_throttled_program_waits_as_long_as_the_server_asks(
     exchange: ReadyExchange, program: Async, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -41,9 +41,6 @@ LIFETIME = int(os.environ.get("LIFETIME", "4"))  # s, of a token
 
 
 @pytest.mark.slow
-# aioimaplib leaves its transports to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
 def test_idle_goes_on_through_the_ends_of_tokens(
     trusted_exchange: ReadyExchange,
     capsys: pytest.CaptureFixture[str],
