@@ -13,7 +13,7 @@ import pytest
 from support import mail_answers as answers
 from support.concurrency import until
 from support.listening import LIMIT, Listening, listener_of, listening_to
-from support.mail_server import MailServer
+from support.mail_server import MailServer, Reply
 
 from exo_imap_oauth._listener import batches
 from exo_imap_oauth.errors import MessageUnavailable
@@ -21,8 +21,6 @@ from exo_imap_oauth.listener import InboxListener, MessageNotHandled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from support.mail_server import Reply
 
     from exo_imap_oauth.mail import Mail
 
@@ -78,7 +76,8 @@ def test_one_new_message_is_fetched_without_a_look_at_its_size() -> None:
     ]
 
 
-def test_done_and_the_next_search_go_out_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+def noted_writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What clients write from now on."""
     writes: list[bytes] = []
     send = imaplib.IMAP4_SSL.send
 
@@ -87,11 +86,29 @@ def test_done_and_the_next_search_go_out_in_one_write(monkeypatch: pytest.Monkey
         send(self, data)
 
     monkeypatch.setattr(imaplib.IMAP4_SSL, "send", noted)
+    return writes
+
+
+def test_done_and_the_next_search_go_out_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes = noted_writes(monkeypatch)
     with MailServer() as server, listening_to(server):
         server.wait_for(lambda: server.idlers == 1)
         server.deliver(contents(1)[0])
         server.wait_for(lambda: not server.unseen)
     assert any(b"DONE\r\n" in data and b"UID SEARCH UNSEEN" in data for data in writes)
+
+
+def test_sizes_are_asked_for_with_the_first_message_of_each_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes = noted_writes(monkeypatch)
+    with MailServer(*contents(5)) as server, listening_to(server):
+        server.wait_for(lambda: not server.unseen and server.idlers == 1)
+        with server.changed:
+            for content in contents(5):
+                server.deliver(content)
+        server.wait_for(lambda: not server.unseen and server.idlers == 1)
+    assert sum(b"BODY" in data and b"(UID RFC822.SIZE)" in data for data in writes) == 2
 
 
 def test_a_slow_handle_makes_batches_small(
@@ -254,6 +271,28 @@ def test_a_message_that_ends_the_connection_is_found_within_batches(
     uids = {error.uid for error in listening.errors if isinstance(error, MessageNotHandled)}
     assert uids == {100}
     assert server.logins <= 6
+
+
+def test_after_one_of_them_the_others_come_in_batches_again(server: MailServer) -> None:
+    def ends_it(reply: Reply) -> None:
+        (answers.closes if "BODY" in reply.line else Reply.usual)(reply)
+
+    server.at("UID FETCH", ends_it, uid=20)
+    with listening_to(server):
+        server.wait_for(lambda: server.logins == 2)
+        before = len(asked_for(server))
+        server.wait_for(lambda: len(server.unseen) == 1)
+    assert max(asked_for(server)[before:]) > 10
+
+
+def test_messages_that_are_on_their_way_are_not_suspect_of_what_a_search_ends(
+    server: MailServer,
+) -> None:
+    server.at("UID FETCH", answers.nothing, times=1, uid=1)
+    server.at("UID SEARCH UID 1", answers.closes, times=1)
+    with listening_to(server) as listening:
+        server.wait_for(lambda: not server.unseen)
+    assert [uid for uid in listening.handled if uid != 1] == list(range(2, 201))
 
 
 def test_a_connection_that_is_lost_in_a_batch_repeats_nothing(server: MailServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import linecache
 import threading
 import time
 import warnings
@@ -176,6 +177,7 @@ def test_the_names_of_0_2_0_work_and_say_what_they_are_called_now(old: str, new:
         ):
             call()
         assert caught[0].filename == __file__
+        assert "handle, token=" in linecache.getline(__file__, caught[0].lineno)
 
 
 def test_give_up_works_until_0_4(server: MailServer) -> None:

@@ -60,6 +60,12 @@ def test_mail_is_noticed_while_the_server_idles(server: MailServer) -> None:
     assert server.logins == 1
 
 
+def test_who_stops_in_idle_searches_no_more() -> None:
+    with MailServer() as server, listening_to(server, poll_interval=LIMIT):
+        server.wait_for(lambda: server.idlers == 1)
+    assert server.log[-3:] == ["IDLE", "DONE", "LOGOUT"]
+
+
 REFUSALS = {
     "BAD": answers.says("BAD", "Command Argument Error. 12"),
     "NO": answers.refused("not here"),

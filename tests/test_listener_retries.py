@@ -222,6 +222,21 @@ class _Impatient(ExoImapOAuthError):
     """What a credential raises; its retry_after makes no sense."""
 
 
+def test_the_notes_of_a_foreign_error_are_logged_up_to_20_lines(
+    server: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails() -> str:
+        error = LookupError("sealed")
+        for number in range(1, 31):
+            error.add_note(f"note {number}\n(end)")
+        raise error
+
+    with listening_to(server, token=fails):
+        until(lambda: bool(warnings_in(caplog)))
+    notes = re.findall(r"note \d+|\(end\)", warnings_in(caplog)[0])
+    assert notes == [line for number in range(1, 11) for line in (f"note {number}", "(end)")]
+
+
 def test_a_credential_that_asks_for_less_than_nothing_is_not_hammered(server: MailServer) -> None:
     asked = 0
 

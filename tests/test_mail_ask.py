@@ -11,7 +11,7 @@ from support import mail_answers as answers
 from support.mail_server import MailServer
 
 from exo_imap_oauth import authenticate_xoauth2
-from exo_imap_oauth._mail.ask import search
+from exo_imap_oauth._mail.ask import number, search
 from exo_imap_oauth.errors import ImapError, Throttled
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def _imap(server: MailServer) -> Iterator[imaplib.IMAP4_SSL]:
     finally:
         with contextlib.suppress(OSError):
             imap.shutdown()
+
+
+def test_what_is_no_number_is_zero() -> None:
+    texts = [b"14", b"", b"-1", b"1 4", None, "14"]
+    assert [number(text) for text in texts] == [14, 0, 0, 0, 0, 0]
 
 
 # ---- SEARCH ----------------------------------------------------------------------------------

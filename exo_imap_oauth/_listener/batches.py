@@ -210,14 +210,11 @@ class Batches:
 
         def read(pending: Pending) -> None:
             batch.is_here = True
-            self._commands.is_asking = is_fresh
             try:
                 batch.came = self._commands.finish(pending)
-                self._commands.is_asking = False
             except ImapError as error:
                 if concerns_all(error):
                     raise
-                self._commands.is_asking = False
                 if len(batch.uids) == 1:
                     batch.refusal = error
                 else:
@@ -226,7 +223,7 @@ class Batches:
                     batch.uids = []
 
         with self._imap.one_write():
-            self._commands.sent(start_fetch(self._imap, batch.uids), read)
+            self._commands.sent(start_fetch(self._imap, batch.uids), read, asks=is_fresh)
             self._sizes.ask_with_the_first()
 
     def _fits_in(self) -> Callable[[int], bool]:

@@ -30,13 +30,12 @@ class Commands:
 
     Attributes:
         heard_at: When a reply was read last, by the monotonic clock.
-        is_asking: Whether the reply is waited for that brings messages, so that it may be the fault
-            of one of them if it never comes.
+        is_asking: Whether a reply is waited for, or was in vain, of a command that asks.
     """
 
     def __init__(self, imap: Client) -> None:
         self._imap = imap
-        self._on_their_way: deque[tuple[Pending, Callable[[Pending], None]]] = deque()
+        self._on_their_way: deque[tuple[Pending, Callable[[Pending], None], bool]] = deque()
         self._told: dict[int, Fetched] = {}  # until somebody asks for it
         self.heard_at = -math.inf
         self.is_asking = False
@@ -46,14 +45,20 @@ class Commands:
         self._told.clear()
         self.heard_at = time.monotonic()
 
-    def sent(self, pending: Pending, read: Callable[[Pending], None]) -> None:
-        """A command went out; ``read`` reads its reply when its turn comes."""
-        self._on_their_way.append((pending, read))
+    def sent(
+        self, pending: Pending, read: Callable[[Pending], None], *, asks: bool = False
+    ) -> None:
+        """A command went out; ``read`` reads its reply when its turn comes.
+
+        With ``asks`` it may be the fault of one of its messages if that reply never comes.
+        """
+        self._on_their_way.append((pending, read, asks))
 
     def settle(self) -> None:
         """Have the reply read to the command that was sent first."""
-        pending, read = self._on_their_way.popleft()
+        pending, read, self.is_asking = self._on_their_way.popleft()
         read(pending)
+        self.is_asking = False
         self.heard_at = time.monotonic()
 
     def settle_all(self) -> None:

@@ -126,7 +126,7 @@ class Session:
 
     def run(self) -> bool:
         """Look and wait, until it is time to stop or for another token; False, since it goes on."""
-        while self.look() and not self._waker.is_set:
+        while not self._waker.is_set and self.look():
             if not self._note_new_mail() or self._seconds_to_rest():
                 self._wait()
         return False

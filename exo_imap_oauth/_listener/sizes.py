@@ -64,11 +64,11 @@ class Sizes:
         return all(uid in self._sizes for uid in uids)
 
     def _ask(self, uids: list[int]) -> None:
-        self._many_on_their_way = len(uids) > 1
-        self._commands.sent(start_sizes(self._imap, uids), self._read)
+        is_one = len(uids) == 1
+        self._many_on_their_way = not is_one
+        self._commands.sent(start_sizes(self._imap, uids), self._read, asks=is_one)
 
     def _read(self, pending: Pending) -> None:
-        self._commands.is_asking = len(pending.uids) == 1
         try:
             there = self._commands.finish(pending)
         except ImapError as error:
@@ -76,7 +76,6 @@ class Sizes:
                 raise
             there = {}
         self._many_on_their_way = False
-        self._commands.is_asking = False
         for uid in pending.uids:
             size = there[uid].size if uid in there else None
             self._sizes[uid] = math.inf if size is None else size
