@@ -29,7 +29,7 @@ from exo_imap_oauth import (
     check_setup,
     open_mailbox,
 )
-from exo_imap_oauth._credentials.foreign import _seconds, issued_by
+from exo_imap_oauth._credentials.foreign import _seconds, as_source, issued_by, of_unknown_age
 from exo_imap_oauth.listener import InboxListener, listen
 from exo_imap_oauth.testing import ready_exchange
 
@@ -501,6 +501,17 @@ def test_a_session_outlives_a_function_that_gives_a_new_token_each_time(
     listener.run()
     assert subjects[-3:] == ["first", "second", "third"]
     assert len(exchange.logins) == 1
+
+
+def test_a_credential_that_can_be_called_too_is_asked_for_its_token() -> None:
+    class Both:
+        def get_token(self, *_scopes: str) -> AccessToken:
+            return of_unknown_age(TOKEN)
+
+        def __call__(self) -> str:
+            raise AssertionError
+
+    assert issued_by(as_source(Both()), SCOPE).token == TOKEN
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,9 @@ def test_a_wrong_object_id_that_was_given_does_not_spoil_the_commands_for_the_ma
 
 def test_the_pasted_secret_id_is_named() -> None:
     report, _ = report_on("value of the secret")
-    assert "Secret ID" in str(report)
+    advice = check(report, "token").advice
+    assert advice
+    assert "has the form of an ID: the column Secret ID was copied" in advice.cause
 
 
 def test_tls_none_says_what_to_write() -> None:

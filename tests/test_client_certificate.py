@@ -299,6 +299,7 @@ def test_arguments_of_a_wrong_type_are_refused(source: Any, password: Any, text:
         (ClientCertificate.from_pem, PEM.decode().replace("\n", " ")),
         (ClientCertificate.from_pem, key_pem(ec_key()).decode().replace("\n", " ")),
         (ClientCertificate.from_pfx, base64.b64encode(PFX).decode()),
+        (ClientCertificate.from_pfx, base64.encodebytes(PFX).decode()[:300]),
     ],
 )
 def test_content_given_as_text_is_not_taken_for_a_path_and_not_shown(

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from support.proxy import CountingProxy
 from support.servers import DENIED, INBOX, WAITING, Servers
 
 from exo_imap_oauth import InboxConfig, TokenSource, authenticate_xoauth2
@@ -36,9 +37,16 @@ def test_a_delivered_message_is_listed_and_fetched(servers: Servers) -> None:
 
 
 def test_starttls_protects_the_token(servers: Servers) -> None:
-    port = servers.dovecot.plain_port
-    with servers.open(servers.source(), starttls=True, port=port) as imap:
+    dovecot = servers.dovecot
+    with (
+        CountingProxy(dovecot.host, dovecot.plain_port) as proxy,
+        servers.open(servers.source(), starttls=True, port=proxy.port) as imap,
+    ):
         assert imap.state == "SELECTED"
+    handshake = b"\x16\x03\x01"  # how a ClientHello begins
+    in_plain_text, _, _ = proxy.sent_by_client.partition(handshake)
+    assert in_plain_text.endswith(b" STARTTLS\r\n")
+    assert b"AUTHENTICATE" not in proxy.sent_by_client
 
 
 def test_an_inbox_can_be_configured_for_starttls(servers: Servers) -> None:

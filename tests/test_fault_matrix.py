@@ -33,6 +33,7 @@ from support.fault_matrix import (
     Fault,
     page,
 )
+from support.interrupts import sigint_handled
 from support.token_endpoint import TokenEndpoint, http, rejected, token
 
 from exo_imap_oauth import open_mailbox
@@ -310,8 +311,7 @@ def _interrupted(stage: str, stack: contextlib.ExitStack) -> Callable[[], object
         with contextlib.suppress(OSError):
             stay_silent(connection)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    stack.callback(signal.signal, signal.SIGINT, before)
+    stack.enter_context(sigint_handled())
     if stage == "fetched":
         server = stack.enter_context(TokenEndpoint(silent))
         return lambda: _get_token(server)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import imaplib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.scripted_imap import CLIENT_CLOSES, GREETING, LOGOUT, ScriptedImap, Step, capability
 
 from exo_imap_oauth import authenticate_xoauth2, open_mailbox
 from exo_imap_oauth.errors import ConnectionFailed
+from exo_imap_oauth.imap import ok
+
+if TYPE_CHECKING:
+    import contextlib
 
 USER, TOKEN = "inbox@contoso.example", "header.payload.signature"
 AUTHENTICATE = "{tag} AUTHENTICATE XOAUTH2 [A-Za-z0-9+/=]+"
@@ -33,10 +37,25 @@ SENSELESS = {
 }
 
 
-def open_and_leave(server: ScriptedImap) -> None:
-    with open_mailbox(
+def test_a_longer_line_is_read_where_the_application_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imaplib, "_MAXLINE", 1_200_000)
+    numbers = " 123456" * 160_000
+    search = Step("{tag} SEARCH ALL", f"* SEARCH{numbers}\n{{tag}} OK SEARCH completed.")
+    script = [GREETING, capability(), LOGGED_IN, SELECTED, search, LOGOUT]
+    with ScriptedImap(script, tls=True) as server, opened(server) as imap:
+        assert ok(imap.search(None, "ALL")) == [numbers.strip().encode()]
+
+
+def opened(server: ScriptedImap) -> contextlib.AbstractContextManager[imaplib.IMAP4]:
+    return open_mailbox(
         USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context, timeout=5
-    ):
+    )
+
+
+def open_and_leave(server: ScriptedImap) -> None:
+    with opened(server):
         pass
 
 

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.interrupts import sigint_handled
 from support.pages import ROOT, Block, blocks, prints, without_blocks
 
 README = ROOT / "README.md"
@@ -39,12 +40,15 @@ def run_alone(block: Block) -> tuple[int, str]:
         arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"]
     else:
         arguments = ["-c", block.text]
-    with subprocess.Popen(
-        [INTERPRETER, "-W", "error", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as program:
+    with (
+        sigint_handled(),
+        subprocess.Popen(
+            [INTERPRETER, "-W", "error", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as program,
+    ):
         assert program.stdout is not None
         patience = threading.Timer(LIMIT, program.kill)
         patience.start()

@@ -76,6 +76,17 @@ def test_a_short_secret_is_hidden() -> None:
     assert hide("the pin is pin4, not pin", ["pin4"]) == "the pin is (hidden), not pin"
 
 
+@pytest.mark.parametrize("secret", ["p", "pi", "pin4"])
+def test_a_short_secret_is_hidden_where_the_text_begins_with_it(secret: str) -> None:
+    assert hide(f"{secret} was sent", [secret]) == "(hidden) was sent"
+
+
+def test_the_shortest_secret_that_is_hidden_in_base64_has_seven_bytes() -> None:
+    encoded = base64.b64encode(b"s3cr3t~Vl!!!").decode()
+    assert hide(encoded, ["s3cr3t~"]) == "(hidden)" + encoded[8:]
+    assert hide(encoded, ["s3cr3t"]) == encoded
+
+
 def test_a_short_secret_is_hidden_in_base64() -> None:
     secret = "s3cr3t~Vl+x8"
     shown = hide(base64.b64encode(f"id:{secret}!".encode()).decode(), [secret])

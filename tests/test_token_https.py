@@ -13,7 +13,7 @@ import trustme
 from support import HOST, client_context
 from support.token_endpoint import TokenEndpoint, token
 
-from exo_imap_oauth.errors import TokenEndpointUnavailable
+from exo_imap_oauth.errors import InsecureConnectionError, TokenEndpointUnavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,9 @@ def test_netrc_adds_nothing_to_the_request(tmp_path: Path, monkeypatch: pytest.M
     assert "authorization" not in endpoint.headers[0].lower()
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
 def test_a_proxy_of_the_environment_is_used_with_the_same_context(
-    monkeypatch: pytest.MonkeyPatch,
+    scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bytes] = []
 
@@ -53,7 +54,7 @@ def test_a_proxy_of_the_environment_is_used_with_the_same_context(
     with TokenEndpoint(token("tunnelled")) as endpoint, socket.create_server((HOST, 0)) as listener:
         thread = threading.Thread(target=tunnel, args=(listener, endpoint.port))
         thread.start()
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{HOST}:{listener.getsockname()[1]}")
+        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://{HOST}:{listener.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
         before = endpoint.ssl_context.cert_store_stats()
@@ -93,6 +94,22 @@ def test_the_users_context_keeps_its_alpn_for_imap() -> None:
         context.load_verify_locations(cadata=_pem(endpoint))
         endpoint.source(ssl_context=context).get_token()
     assert offered == []
+
+
+def test_a_context_that_is_weakened_during_the_handshake_gets_no_secret() -> None:
+    class Weakened(ssl.SSLContext):
+        def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+            try:
+                return super().wrap_socket(*arguments, **options)
+            finally:
+                self.check_hostname, self.verify_mode = False, ssl.CERT_NONE
+
+    context = Weakened(ssl.PROTOCOL_TLS_CLIENT)
+    with TokenEndpoint(token()) as endpoint:
+        context.load_verify_locations(cadata=_pem(endpoint))
+        with pytest.raises(InsecureConnectionError):
+            endpoint.source(ssl_context=context).get_token()
+    assert endpoint.forms == []
 
 
 def _pem(endpoint: TokenEndpoint) -> str:

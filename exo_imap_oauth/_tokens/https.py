@@ -269,7 +269,7 @@ class _Adapter(HTTPAdapter):
 
     @override
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
-        if not proxy.lower().startswith(("http://", "https://")):
+        if not proxy.startswith(("http://", "https://")):
             raise InvalidProxyURL  # SOCKS, which brings connections of its own
         tls = {"proxy_ssl_context": self._tls["ssl_context"]}
         return super().proxy_manager_for(proxy, **proxy_kwargs, **tls)

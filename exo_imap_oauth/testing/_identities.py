@@ -90,7 +90,10 @@ def read_certificate(app: App, data: bytes) -> AppCertificate:
     load = (
         x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
     )
-    certificate = load(data)
+    try:
+        certificate = load(data)
+    except ValueError as error:
+        raise ValueError(f"there is no certificate in PEM or DER in it: {error}") from None
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         raise ValueError("the key of the certificate is not an RSA key")  # noqa: TRY004 - of a file

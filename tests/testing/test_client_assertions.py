@@ -259,7 +259,7 @@ def test_an_assertion_without_its_type_is_none(
 
 def test_what_is_no_rsa_certificate_cannot_be_uploaded(exchange: ReadyExchange) -> None:
     for upload in (b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\n"):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(ValueError, match=r"^there is no certificate in PEM or DER in it: "):
             exchange.add_certificate(exchange.app, upload)
     with pytest.raises(TypeError, match=r"must be bytes, .* not str"):
         exchange.add_certificate(exchange.app, "certificate.pem")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # a name
