@@ -69,6 +69,18 @@ def test_the_greeting_of_another_service_that_holds_the_token_is_not_quoted() ->
             opened_scripted(server).__enter__()
     assert TOKEN not in str(raised.value)
     assert TOKEN not in str(raised.value.last_reply)
+    assert raised.value.advice is not None
+    assert raised.value.advice.id == "wrong-port"
+
+
+def test_the_greeting_of_a_service_that_is_not_known_is_told_and_may_pass() -> None:
+    greeting = "HTTP/1.1 503 Service Unavailable"
+    with ScriptedImap([Step(None, greeting), CLIENT_CLOSES], tls=True) as server:
+        with pytest.raises(ConnectionFailed, match="HTTP/1.1 503") as raised:
+            opened_scripted(server).__enter__()
+    assert raised.value.retryable
+    assert raised.value.advice is not None
+    assert raised.value.advice.id == "imap-unreachable"
 
 
 def test_a_greeting_of_imap_that_says_bye_is_no_wrong_port() -> None:

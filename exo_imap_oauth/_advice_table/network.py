@@ -44,7 +44,7 @@ NETWORK: Final = (
         id="wrong-port", stages=("authenticate",), url=IMAP_URL,
         words=r"\+OK\b[^\r\n]{0,200}POP|"
         r"(?:^|[\x20':])220[\x20-]\S{1,200} [^\r\n]{0,200}\b(?:E?SMTP|MAIL Service)\b",
-        vague=r"(?:^|')(?:\+OK\b|220[\x20-]\S|SSH-2\.0-|HTTP/1\.[01] \d)",
+        vague=r"(?:^|')(?:\+OK\b|220[\x20-]\S|SSH-2\.0-)",
         cause="Another service than IMAP answers[ at {server}], mostly POP or SMTP: the port is"
         " not that of IMAP.",
         fix="Write port 993, with implicit TLS (ssl = true in a cmsbs-conf), and the host"

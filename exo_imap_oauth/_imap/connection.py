@@ -114,10 +114,10 @@ def _unreachable(
     what, advice = f"cannot be reached: {type(error).__name__}: {said}", None
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = explain("certificate-untrusted", **known)
-    elif isinstance(error, ssl.SSLError):  # it answered, but perhaps not with TLS
-        advice = advise(said, stage="authenticate", **known)
-    elif isinstance(error, NotImapError):
-        what, advice = f"is not an IMAP server, it said: {said}", explain("wrong-port", **known)
+    elif isinstance(error, (NotImapError, ssl.SSLError)):  # it answered, but what?
+        advice = advise(str(error), stage="authenticate", **known)
+        if isinstance(error, NotImapError):
+            what = f"did not begin as an IMAP server does, it said: {said}"
     elif isinstance(error, imaplib.IMAP4.error) and "* BYE" in said:  # so no firewall is in between
         what = f"ended the connection before the login: {said}"
         advice = explain("connection-closed", **known)
