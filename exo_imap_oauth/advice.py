@@ -15,13 +15,11 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from exo_imap_oauth._advice_table import (
-    BUNDLE,
-    NO_XOAUTH2,
+    INSTEAD,
     PAGES,
     PLAIN_TEXT,
     PROXY,
     RULES,
-    SILENT,
     TABLE,
     Row,
     Stage,
@@ -41,7 +39,9 @@ _CODE: Final = re.compile(
 )
 _CODE_LIST: Final = re.compile(r"(?i:error_?codes|errorNo)((?:[\W_\d]|Array){1,200})")
 _ESCAPE: Final = re.compile(r"\\+(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([nrt])|(?=['\"/]))")
-_QUOTES: Final = dict.fromkeys(map(ord, "\"`\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a"), "'")
+_QUOTES: Final = dict.fromkeys(
+    map(ord, '"`\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a'), "'"
+)
 # Who was asked, where a text says so.
 _ASKED_ENTRA: Final = re.compile(r"login\.(?:microsoftonline|partner\.microsoftonline)\.")
 _ASKED_EXCHANGE: Final = re.compile(r"office365\.(?:com|us)(?!:443|'?, port=443|/)|\boutlook\.cn\b")
@@ -172,15 +172,10 @@ def _row(row: Row, known: dict[str, str]) -> Row:
     """The row, or where more is known than its id tells, the one that says it."""
     if row.id == "secret-wrong" and known.get("client_secret_format") == "guid":
         return _SECRET_ID_PASTED
-    if row.id == BUNDLE.id and known.get("bundle") and known.get("bundle_variable"):
-        return BUNDLE
     if row.id == PROXY[""].id and "proxy" in known:
         return PROXY.get(known.get("proxy_problem", ""), PROXY[""])
-    if row.id == NO_XOAUTH2.id and known.get("offered"):
-        return NO_XOAUTH2
-    if row.id == SILENT.id and "silent" in known:
-        return SILENT
-    return row
+    others = (other for other in INSTEAD if other.id == row.id)
+    return next((other for other in others if all(map(known.get, other.needs.split()))), row)
 
 
 # ---- from a text to its row ------------------------------------------------------------------

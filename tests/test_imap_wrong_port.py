@@ -1,4 +1,4 @@
-"""Another service on the port, plain text where TLS should begin, and a server that falls silent."""
+"""Another service on the port, plain text in place of TLS, and servers that fall silent."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_greeting_of_another_service_that_holds_the_token_is_not_quoted() ->
 def test_the_greeting_of_a_service_that_is_not_known_is_told_and_may_pass() -> None:
     greeting = "HTTP/1.1 503 Service Unavailable"
     with ScriptedImap([Step(None, greeting), CLIENT_CLOSES], tls=True) as server:
-        with pytest.raises(ConnectionFailed, match="HTTP/1.1 503") as raised:
+        with pytest.raises(ConnectionFailed, match=r"HTTP/1\.1 503") as raised:
             opened_scripted(server).__enter__()
     assert raised.value.retryable
     assert raised.value.advice is not None
@@ -84,7 +84,9 @@ def test_the_greeting_of_a_service_that_is_not_known_is_told_and_may_pass() -> N
 
 
 def test_a_greeting_of_imap_that_says_bye_is_no_wrong_port() -> None:
-    with ScriptedImap([Step(None, "* BYE Connection closed. 14"), CLIENT_CLOSES], tls=True) as server:
+    with ScriptedImap(
+        [Step(None, "* BYE Connection closed. 14"), CLIENT_CLOSES], tls=True
+    ) as server:
         with pytest.raises(ConnectionFailed) as raised:
             opened_scripted(server).__enter__()
     assert raised.value.advice is not None

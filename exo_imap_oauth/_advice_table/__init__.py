@@ -10,28 +10,10 @@ from typing import Final
 
 from exo_imap_oauth._advice_table.entra import ENTRA
 from exo_imap_oauth._advice_table.exchange import EXCHANGE, REJECTED_LATER
-from exo_imap_oauth._advice_table.network import (
-    BUNDLE,
-    NETWORK,
-    NO_XOAUTH2,
-    PLAIN_TEXT,
-    PROXY,
-    SILENT,
-)
+from exo_imap_oauth._advice_table.network import INSTEAD, NETWORK, PLAIN_TEXT, PROXY
 from exo_imap_oauth._advice_table.row import PAGES, Row, Stage
 
-__all__ = [
-    "BUNDLE",
-    "NO_XOAUTH2",
-    "PAGES",
-    "PLAIN_TEXT",
-    "PROXY",
-    "RULES",
-    "SILENT",
-    "TABLE",
-    "Row",
-    "Stage",
-]
+__all__ = ["INSTEAD", "PAGES", "PLAIN_TEXT", "PROXY", "RULES", "TABLE", "Row", "Stage"]
 
 TABLE: Final = (*ENTRA, *EXCHANGE, *NETWORK)
 """A row for each id."""

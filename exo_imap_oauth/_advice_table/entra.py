@@ -146,7 +146,8 @@ ENTRA: Final = (
     ),
     Row(
         id="tenant-not-found", codes="90002", page="overview", url=_TENANT_URL,
-        words=r"Tenant '[^'\n]{0,300}' (?:was )?not found\. (?:Check to make sure|This may happen if)",
+        words=r"Tenant '[^'\n]{0,300}' (?:was )?not found\. (?:Check to make sure|"
+        r"This may happen if)",
         cause="There is no tenant with this ID or name in this cloud: a typing error, or the"
         " tenant belongs to another cloud (US Government, China).",
         fix=f"Copy the Directory (tenant) ID from {REGISTRATION}Overview into the address of the"
@@ -154,7 +155,8 @@ ENTRA: Final = (
     ),
     Row(
         id="tenant-malformed", codes="900023 900021", page="overview", url=_TENANT_URL,
-        words=r"tenant identifier '[^'\n]{0,300}' is(?: neither a valid DNS name| not valid|n't valid)",
+        words=r"tenant identifier '[^'\n]{0,300}' is(?: neither a valid DNS name|"
+        r" not valid|n't valid)",
         cause="The tenant in the address of the token endpoint is neither an ID nor a domain:"
         " often a character is missing, or a placeholder was left in.",
         fix=f"Copy the Directory (tenant) ID from {REGISTRATION}Overview into the address of the"

@@ -34,7 +34,7 @@ _INVALID_STATE: Final = r"Command received in Invalid state\b"
 _NOT_IDLE: Final = r"(?!.*\b(?-i:IDLE)\b(?! (?:NAMESPACE|LITERAL)))"
 _LOGIN_COMMAND: Final = r".*\b(?-i:AUTHENTICATE|LOGIN)\b"
 _WRITING_COMMAND: Final = r".*\b(?-i:STORE|EXPUNGE|MOVE|EXAMINE|READ-ONLY)\b"
-_NUMBER: Final = r"\d{1,3}(?!\d|\x20*[A-Za-z])"  # behind a text of Exchange, and no sentence goes on
+_NUMBER: Final = r"\d{1,3}(?!\d|\x20*[A-Za-z])"  # at the end of a text, not within a sentence
 
 _CONNECT: Final = "Connect-ExchangeOnline -Organization {tenant_id}{environment}"
 _REGISTER: Final = "New-ServicePrincipal -AppId {client_id} -ObjectId {enterprise_object_id}"

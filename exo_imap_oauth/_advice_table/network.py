@@ -30,8 +30,8 @@ _UNTRUSTED: Final = (
     r"x509: certificate (?:signed by unknown authority|has expired|is (?:valid for|not))|"
     r"unable to (?:verify the first|get local issuer) certificate|"
     r"UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT)|self[-\s_]signed cert|"
-    r"ERR_TLS_CERT_ALTNAME_INVALID|\bCERT_HAS_EXPIRED\b|remote certificate (?:is invalid|was rejected)|"
-    r"SSL certificate could not be validated"
+    r"ERR_TLS_CERT_ALTNAME_INVALID|\bCERT_HAS_EXPIRED\b|"
+    r"remote certificate (?:is invalid|was rejected)|SSL certificate could not be validated"
 )
 _NO_TLS: Final = (
     r"wrong version number|unrecognized SSL message|does not look like a TLS handshake|"
@@ -93,8 +93,8 @@ PLAIN_TEXT: Final = Row(
     commands=("openssl s_client -connect {server}",),
 )  # fmt: skip
 
-SILENT: Final = Row(
-    id="imap-unreachable", url=_NETWORK_URL, retryable=True,
+_SILENT: Final = Row(
+    id="imap-unreachable", needs="silent", url=_NETWORK_URL, retryable=True,
     cause="The server[ {server}] was connected, and then did not answer any more: it is"
     " overloaded, the network was lost, or a firewall in between forgot the connection.",
     fix="Connect again, with growing pauses. If it happens after quiet times, have the firewall"
@@ -102,8 +102,8 @@ SILENT: Final = Row(
     commands=("openssl s_client -connect {server}",),
 )  # fmt: skip
 
-NO_XOAUTH2: Final = Row(
-    id="wrong-port", url=IMAP_URL,
+_NO_XOAUTH2: Final = Row(
+    id="wrong-port", needs="offered", url=IMAP_URL,
     cause="The server[ {server}] speaks IMAP, but offers {offered} instead of XOAUTH2, so it is not"
     " Exchange Online: it is another provider's, an Exchange Server of your own, or a mail proxy"
     " or virus scanner in between.",
@@ -112,8 +112,9 @@ NO_XOAUTH2: Final = Row(
     commands=("openssl s_client -connect {server} -showcerts",),
 )  # fmt: skip
 
-BUNDLE: Final = Row(
+_BUNDLE: Final = Row(
     id="certificate-untrusted",
+    needs="bundle bundle_variable",
     url=_TLS_URL,
     cause="{bundle_variable} names {bundle}, which cannot be read as a file of CA certificates:"
     " it does not exist, this user may not read it, or it holds no certificate in PEM form. So the"
@@ -121,6 +122,8 @@ BUNDLE: Final = Row(
     fix="Correct the path in {bundle_variable}, or unset the variable. A relative path begins at"
     " the working directory of the program.",
 )
+
+INSTEAD: Final = (_SILENT, _NO_XOAUTH2, _BUNDLE)
 
 _PROXY: Final = "The proxy[ {proxy}][, which {proxy_variable} names,]"
 PROXY: Final = {

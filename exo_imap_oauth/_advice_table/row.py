@@ -34,6 +34,7 @@ class Row:
         page: The page of the Entra admin center, a key of :data:`PAGES`.
         url: Microsoft's page on the subject.
         retryable: Whether the cause can pass without anybody changing anything.
+        needs: Of a row that stands in place of that with its id: names that have to be known.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Row:
     page: str = ""
     url: str
     retryable: bool = False
+    needs: str = ""
 
 
 _APP: Final = "https://entra.microsoft.com/#view/Microsoft_AAD_RegisteredApps/ApplicationMenuBlade"

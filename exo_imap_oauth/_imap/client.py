@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CHUNK = 65_536  # bytes
+_QUOTED = 1_000  # bytes of a greeting that is none
 _MAX_LITERAL = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
 # A command may also fail for its arguments; reading a reply fails for the server's words alone.
 _NOT_THE_CALLERS = (imaplib.IMAP4.error, OSError)
@@ -232,7 +233,7 @@ class Client(imaplib.IMAP4):
             self._received += self._receive(_CHUNK)
         line = self._take(end + 1)
         if not self._is_greeted and not line.startswith(b"*"):  # RFC 3501 section 7.1
-            raise NotImapError(line.decode(errors="replace").rstrip())
+            raise NotImapError(line[:_QUOTED].decode(errors="replace").rstrip())
         self._is_greeted = True
         return line
 
