@@ -39,7 +39,7 @@ ENTRA: Final = (
     ),
     Row(
         id="secret-expired", codes="7000222", page="secrets", url=_SECRET_URL,
-        words=r"client secret keys(?: for app '[^'\n]{1,100}')? (?:are|have|has) expired",
+        words=r"client secret keys(?: for app '?[^'\n]{1,100}?'?)? (?:are|have|has) expired",
         cause="The client secret is past the end date that was chosen when it was created.",
         fix=f"Create a new client secret ({REGISTRATION}Certificates & secrets > New client"
         " secret), copy its Value at once, put it into the configuration, and put its end date"
@@ -47,7 +47,7 @@ ENTRA: Final = (
     ),
     Row(
         id="credential-missing", codes="7000216 7000218 7000219", url=FLOW_URL,
-        words=r"must contain the following parameter: '[^'\n]{0,30}client_(?:secret|assertion)\b|"
+        words=r"must contain the following parameter: '?[^'\n]{0,30}client_(?:secret|assertion)\b|"
         r"'client_(?:secret|assertion)'[^.\n]{0,60} (?:is|are) (?:required|missing)\b",
         cause="The token request carried neither a client secret nor a signed assertion: the"
         " secret is empty in the configuration or was not read.",
@@ -122,7 +122,7 @@ ENTRA: Final = (
     # -- application and tenant
     Row(
         id="application-not-found", codes="700016 700011", page="overview", url=CODES_URL,
-        words=r"Application with identifier '[^'\n]{0,200}' was(?: not|n't) found in the directory",
+        words=r"Application with identifier '?[^'\n]{0,200}?'? was(?: not|n't) found in the directory",
         cause="There is no application with this client ID in this tenant: a typing error, an"
         " Object ID or Secret ID in place of the client ID, or a client ID from another tenant.",
         fix=f"Copy both IDs into the configuration from the same page, {REGISTRATION}Overview:"
@@ -146,7 +146,7 @@ ENTRA: Final = (
     ),
     Row(
         id="tenant-not-found", codes="90002", page="overview", url=_TENANT_URL,
-        words=r"Tenant '[^'\n]{0,300}' (?:was )?not found\. (?:Check to make sure|"
+        words=r"Tenant '?[^'\n]{0,300}?'? (?:was )?not found\. (?:Check to make sure|"
         r"This may happen if)",
         cause="There is no tenant with this ID or name in this cloud: a typing error, or the"
         " tenant belongs to another cloud (US Government, China).",
@@ -155,7 +155,7 @@ ENTRA: Final = (
     ),
     Row(
         id="tenant-malformed", codes="900023 900021", page="overview", url=_TENANT_URL,
-        words=r"tenant identifier '[^'\n]{0,300}' is(?: neither a valid DNS name|"
+        words=r"tenant identifier '?[^'\n]{0,300}?'? is(?: neither a valid DNS name|"
         r" not valid|n't valid)",
         cause="The tenant in the address of the token endpoint is neither an ID nor a domain:"
         " often a character is missing, or a placeholder was left in.",
@@ -193,7 +193,7 @@ ENTRA: Final = (
         url=FLOW_URL,
         words=r"must have a scope value with /\.default|InvalidResourcelessScope|"
         r"input parameter '?scope'?(?: '[^'\n]{0,300}')? is(?: not|n't) valid|"
-        r"(?:following parameter:|required field) 'scope'|"
+        r"(?:following parameter:|required field) '?scope\b|"
         r"Application\b.{0,200}? is requesting a token for itself",
         cause="The scope[, {scope},] is not the address of a service followed by /.default. Scopes"
         " such as IMAP.AccessAsUser.All are for signed-in users.",
@@ -202,7 +202,7 @@ ENTRA: Final = (
     Row(
         id="resource-not-found", codes="500011 50001 500014 650052", url=FLOW_URL,
         words=r"resource principal named .{1,300} was(?: not|n't) found in the tenant named|"
-        r"service principal for resource '[^'\n]{1,300}' is disabled",
+        r"service principal for resource '?[^'\n]{1,300}?'? is disabled",
         cause="The tenant has no service with the name in the scope[, {scope}]: a typing error, or"
         " its subscription does not, or no longer does, include Exchange Online.",
         fix="Use exactly {exchange_scope} and check that the tenant has Exchange Online (Microsoft"
