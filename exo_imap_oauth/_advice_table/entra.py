@@ -122,7 +122,8 @@ ENTRA: Final = (
     # -- application and tenant
     Row(
         id="application-not-found", codes="700016 700011", page="overview", url=CODES_URL,
-        words=r"Application with identifier '?[^'\n]{0,200}?'? was(?: not|n't) found in the directory",
+        words=r"Application with identifier '?[^'\n]{0,200}?'? was(?: not|n't) found in the"
+        r" directory",
         cause="There is no application with this client ID in this tenant: a typing error, an"
         " Object ID or Secret ID in place of the client ID, or a client ID from another tenant.",
         fix=f"Copy both IDs into the configuration from the same page, {REGISTRATION}Overview:"
