@@ -73,6 +73,7 @@ KNOWN = {
     "scope-not-default": {"scope": "https://outlook.office365.com/IMAP.AccessAsUser.All"},
     "resource-not-found": {"scope": "https://outlook.ofice365.com/.default"},
     "imap-unreachable": {"host": "outlook.office365.com"},
+    "wrong-port": {"host": "outlook.office365.com", "port": "995"},
     "certificate-untrusted": {"host": "outlook.office365.com"},
 }
 # What check_setup says where no server's message tells.
@@ -87,10 +88,13 @@ TOLD_BY = {
     "role-missing": "Only the token distinguishes it from the other refusals: its claim `roles` lacks `IMAP.AccessAsApp`. Check `role` fails.",
     "audience-wrong": "Only the token distinguishes it from the other refusals: its claim `aud` is not Exchange Online. Check `audience` fails.",
     "object-id-mismatch": "Only the token distinguishes it from the other refusals: its claim `oid` is not the Object ID that you passed to `check_setup` as `enterprise_object_id`. Check `object-id` fails.",
-    "assertion-invalid": "`AADSTS50012` is the same problem.",
+    "assertion-invalid": "`AADSTS700023` with a text about the audience of the assertion is the same problem; with one about the scope, [scope-not-default](#scope-not-default) is meant.",
+    "user-flow": "`AADSTS50105` counts where its text names a signed-in user; where it names an application, [permission-missing](#permission-missing) is meant.",
     "certificate-untrusted": "Where a variable such as `SSL_CERT_FILE` names a file that cannot be read, the error names both, and its fix is to correct the path.",
     "token-endpoint-unreachable": "This one comes while the program asks for a token. Check `token-endpoint` fails. Where a proxy is set, the error names it, and cause and fix are about the proxy.",
-    "imap-unreachable": "This one comes while the program connects to the IMAP server. Check `imap-endpoint` fails.",
+    "imap-unreachable": "This one comes while the program connects to the IMAP server. Check `imap-endpoint` fails. Where the server answers in plain text in place of TLS (`WRONG_VERSION_NUMBER`), or falls silent in the middle of a session, cause and fix say so.",
+    "wrong-port": "The error tells the greeting of the service that answers, and is not retryable. Check `imap-endpoint` fails. Check `mechanism` has the same advice, in other words, for a server that speaks IMAP and does not offer `AUTH=XOAUTH2`.",
+    "credential-policy": "It is said when the secret is created, in the Entra admin center, by Microsoft Graph or by Azure CLI.",
 }
 
 # What is seen, what it is in most cases, and the entry.
@@ -164,6 +168,21 @@ SYMPTOMS = (
     ),
     ("The same, for the IMAP server", "Port 993 is closed", "imap-unreachable"),
     (
+        "`WRONG_VERSION_NUMBER`, `wrong version number`",
+        "The server answers in plain text where TLS should begin",
+        "imap-unreachable",
+    ),
+    (
+        "`+OK The Microsoft Exchange POP3 service is ready.`, `220 … Microsoft ESMTP MAIL Service ready`",
+        "The port is that of POP or SMTP",
+        "wrong-port",
+    ),
+    (
+        "`Credential type not allowed as per assigned policy`",
+        "The tenant forbids client secrets: use a certificate",
+        "credential-policy",
+    ),
+    (
         "It works for about an hour, then `Session invalidated - AccessTokenExpired`",
         "The token of the connection has expired; connect again",
         "session-expired",
@@ -211,12 +230,12 @@ STAGES = (
     (
         "Token request",
         "Entra refuses the token: error `TokenRequestRejected`, check `token`. Exchange has not been asked yet.",
-        "secret-wrong secret-expired application-not-found enterprise-application-missing application-disabled permission-missing conditional-access certificate-not-registered assertion-time assertion-invalid federated-credential-mismatch clock-skew token-loop entra-unavailable",
+        "secret-wrong secret-expired credential-policy client-is-public application-not-found enterprise-application-missing application-disabled permission-missing conditional-access certificate-not-registered assertion-time assertion-invalid federated-credential-mismatch clock-skew token-loop entra-unavailable",
     ),
     (
         "Connection",
         "A server cannot be reached, or its certificate is not trusted: error `TokenEndpointUnavailable` and check `token-endpoint`, or error `ConnectionFailed` and check `imap-endpoint`.",
-        "certificate-untrusted token-endpoint-unreachable imap-unreachable",
+        "certificate-untrusted token-endpoint-unreachable imap-unreachable wrong-port",
     ),
     (
         "Login",
@@ -239,10 +258,11 @@ STAGES = (
 STEPS = {
     "application-not-found": 2, "tenant-not-found": 2, "tenant-malformed": 2, "tenant-not-specific": 2,
     "permission-missing": 3, "audience-wrong": 8, "role-missing": 4, "enterprise-application-missing": 4,
-    "secret-wrong": 5, "secret-expired": 5, "credential-missing": 5, "object-id-mismatch": 6,
+    "secret-wrong": 5, "secret-expired": 5, "credential-missing": 5, "credential-policy": 5, "object-id-mismatch": 6,
     "authenticate-refused": 7, "mailbox-not-connected": 7, "imap-disabled": 7,
     "token-uri-wrong": 8, "scope-not-default": 8, "scope-several-resources": 8, "resource-not-found": 8,
     "token-endpoint-unreachable": 8, "imap-unreachable": 8,
+    "wrong-port": 8,
 }  # fmt: skip
 
 # Pages of ours that say more.
@@ -251,6 +271,7 @@ _PROXIES = "[proxies](proxies.md)"
 _RELIABILITY = "[reliability](../explanation/reliability.md)"
 GUIDES = {
     "certificate-not-registered": _CERTIFICATES,
+    "credential-policy": _CERTIFICATES,
     "assertion-time": _CERTIFICATES,
     "assertion-invalid": _CERTIFICATES,
     "federated-credential-mismatch": _CERTIFICATES,
@@ -267,6 +288,7 @@ GUIDES = {
 TITLES = {
     "authentication-national-cloud": "Microsoft: national clouds",
     "certificate-credentials": "Microsoft: certificate credentials",
+    "configure-app-management-policies": "Microsoft: app management policies",
     "configurable-token-lifetimes": "Microsoft: token lifetimes",
     "deprecation-of-basic-authentication-exchange-online": "Microsoft: the end of basic authentication",
     "get-mailboxfolderstatistics": "Microsoft: Get-MailboxFolderStatistics",
@@ -325,8 +347,8 @@ def _entry(row: Row, example: dict[str, Any], steps: dict[int, str]) -> Iterator
     yield f"### {row.id}"
     seen = example["message"] or SAID_BY_CHECK_SETUP[row.id]
     yield f"{CHECKED}\n\n```text\n{textwrap.fill(seen, 84)}\n```"
-    if row.codes:
-        yield "Codes: " + ", ".join(f"AADSTS{code}" for code in row.codes.split())
+    if codes := f"{row.codes} {row.open_codes}".split():
+        yield "Codes: " + ", ".join(f"AADSTS{code}" for code in codes)
     if row.id in TOLD_BY:
         yield TOLD_BY[row.id]
     yield f"**Cause.** {_markdown(advice.cause)}"

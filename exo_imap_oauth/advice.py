@@ -1,25 +1,50 @@
 """What a message from Entra or Exchange means: its likely cause, the fix, ready commands.
 
-Codes count first, then the stable part of the wording; what the table in ``_advice_table``
-does not know gets no advice.
+Codes count first, then the words that carry the meaning, whatever client wrote them down; what the
+table in ``_advice_table`` does not know gets no advice.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
+from urllib.parse import unquote, unquote_plus
 
-from exo_imap_oauth._advice_table import BUNDLE, PAGES, PROXY, TABLE, Row, Stage
+from exo_imap_oauth._advice_table import (
+    INSTEAD,
+    PAGES,
+    PLAIN_TEXT,
+    PROXY,
+    RULES,
+    TABLE,
+    Row,
+    Stage,
+)
 from exo_imap_oauth._text import is_guid, one_line
 from exo_imap_oauth.clouds import Cloud, cloud_of_host, is_exchange_audience
 from exo_imap_oauth.powershell import environment_option, quote
 
 __all__ = ["ADVICE_IDS", "RETRYABLE", "Advice", "Stage", "advise", "explain"]
 
-_CODE: Final = re.compile(r"(?<![A-Z0-9_])AADSTS(\d{2,9})\b")
-_CODE_LIST: Final = re.compile(r"""["']error_codes\\{0,3}["']\s{0,9}:\s{0,9}\[([\d,\s]{1,200})\]""")
+# AADSTS700016: …, or its number alone where nothing else can be meant: in a list of error_codes, or
+# behind an error of RFC 6749.
+_CODE: Final = re.compile(
+    r"(?<![A-Za-z0-9_])(?i:AADSTS)\W{0,2}(\d{2,9})\b|"
+    r"\b(?:invalid|unauthorized|unsupported)_(?:client|request|grant|scope|resource|tenant|"
+    r"grant_type)\W{1,6}(\d{5,9})\b"
+)
+_CODE_LIST: Final = re.compile(r"(?i:error_?codes|errorNo)((?:[\W_\d]|Array){1,200})")
+_ESCAPE: Final = re.compile(r"\\+(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([nrt])|(?=['\"/]))")
+_QUOTES: Final = dict.fromkeys(
+    map(ord, '"`\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a'), "'"
+)
+# Who was asked, where a text says so.
+_ASKED_ENTRA: Final = re.compile(r"login\.(?:microsoftonline|partner\.microsoftonline)\.")
+_ASKED_EXCHANGE: Final = re.compile(r"office365\.(?:com|us)(?!:443|'?, port=443|/)|\boutlook\.cn\b")
 _URL: Final = re.compile(r"https?://([^/:?#@\s]+)(?::(\d+))?")
 _OPTIONAL: Final = re.compile(r"\[([^\]]*)\]")
 _FIELD: Final = re.compile(r"\{(\w+)\}")
@@ -38,6 +63,8 @@ RETRYABLE: Final = frozenset(row.id for row in TABLE if row.retryable)
 
 _BY_ID: Final = {row.id: row for row in TABLE}
 _BY_CODE: Final = {code: row for row in TABLE for code in row.codes.split()}
+_BY_OPEN_CODE: Final = {code: row for row in TABLE for code in row.open_codes.split()}
+_OTHER_SERVICES: Final = frozenset({"25", "110", "465", "587", "995"})  # ports of SMTP and POP
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +110,9 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
             - ``proxy``, ``proxy_variable``: the host and port of the proxy on the way to the token
               endpoint, and the variable that names it; ``proxy_problem``: its answer, ``403`` or
               ``407``. ``bundle``, ``bundle_variable``: a file of CA certificates that cannot be
-              read. :func:`explain` and errors use them.
+              read. ``silent``: whether the server was connected before; ``offered``: the
+              mechanisms of a server that does not offer XOAUTH2. :func:`explain` and errors use
+              them.
             - ``client_secret_format="guid"``: the client secret looks like a Secret ID. The
               secret itself is never needed.
 
@@ -98,10 +127,18 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
         >>> advise("a1 NO [AUTHENTICATIONFAILED] Authentication failed.") is None
         True
     """
-    row = _by_code(message) or _by_wording(message, stage)
+    text = _undone(message)
+    codes = _codes(text)
+    row = (
+        _first(_BY_CODE, codes) or _by_words(text, stage) or _first(_BY_OPEN_CODE, codes)
+    )  # in this order, since some codes have more than one meaning
     if row is None:
         return None
-    return explain(_refused(known) if row.id == "authenticate-refused" else row.id, **known)
+    if row.id == "authenticate-refused":
+        return explain(_refused(known), **known)
+    if row is PLAIN_TEXT and known.get("port") in _OTHER_SERVICES:
+        return explain("wrong-port", **known)
+    return _filled(_row(row, known), known)
 
 
 def explain(advice_id: str, **known: str) -> Advice:
@@ -117,7 +154,10 @@ def explain(advice_id: str, **known: str) -> Advice:
     Raises:
         KeyError: If there is no such id.
     """
-    row = _row(advice_id, known)
+    return _filled(_row(_BY_ID[advice_id], known), known)
+
+
+def _filled(row: Row, known: dict[str, str]) -> Advice:
     values = _Known(known)
     return Advice(
         row.id,
@@ -128,33 +168,70 @@ def explain(advice_id: str, **known: str) -> Advice:
     )
 
 
-def _row(advice_id: str, known: dict[str, str]) -> Row:
-    """The row of an id; where more is known than the id tells, the one that says it."""
-    if advice_id == "secret-wrong" and known.get("client_secret_format") == "guid":
+def _row(row: Row, known: dict[str, str]) -> Row:
+    """The row, or where more is known than its id tells, the one that says it."""
+    if row.id == "secret-wrong" and known.get("client_secret_format") == "guid":
         return _SECRET_ID_PASTED
-    if advice_id == BUNDLE.id and known.get("bundle") and known.get("bundle_variable"):
-        return BUNDLE
-    if advice_id == PROXY[""].id and "proxy" in known:
+    if row.id == PROXY[""].id and "proxy" in known:
         return PROXY.get(known.get("proxy_problem", ""), PROXY[""])
-    return _BY_ID[advice_id]
+    others = (other for other in INSTEAD if other.id == row.id)
+    return next((other for other in others if all(map(known.get, other.needs.split()))), row)
 
 
-def _by_code(message: str) -> Row | None:
-    codes: list[str] = _CODE.findall(message)
-    for listing in _CODE_LIST.findall(message):
-        codes += listing.replace(",", " ").split()
-    rows = (_BY_CODE.get(code) for code in codes)
-    return next(filter(None, rows), None)
+# ---- from a text to its row ------------------------------------------------------------------
 
 
-def _by_wording(message: str, stage: Stage | None) -> Row | None:
-    for row in TABLE:
+def _undone(message: str) -> str:
+    """The text without what a client, JSON, HTML or a form made of it."""
+    text = html.unescape(message)
+    if "error_description=" in text:
+        text = unquote_plus(text)
+    elif "%" in text:
+        text = unquote(text)
+    text = _ESCAPE.sub(_unescaped, text)
+    return text.translate(_QUOTES)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    if digits := escape[1] or escape[2]:
+        return chr(int(digits, 16))
+    return "\n" if escape[3] else ""
+
+
+def _codes(text: str) -> list[str]:
+    codes = [code or behind for code, behind in _CODE.findall(text)]
+    for listing in _CODE_LIST.findall(text):
+        codes += re.findall(r"\d{2,9}", listing)
+    return codes
+
+
+def _first(rows: dict[str, Row], codes: list[str]) -> Row | None:
+    return next((rows[code] for code in codes if code in rows), None)
+
+
+def _by_words(text: str, stage: Stage | None) -> Row | None:
+    stages = {stage} if stage else _evident_stages(text)
+    for row in RULES:
         may_match = stage is None or stage in row.stages
-        if may_match and row.wording and re.search(row.wording, message, re.MULTILINE):
+        if may_match and row.words and _pattern(row.words).search(text):
             return row
-        if stage in row.stages and row.vague and re.search(row.vague, message, re.MULTILINE):
+        if row.vague and stages.intersection(row.stages) and _pattern(row.vague).search(text):
             return row
     return None
+
+
+def _evident_stages(text: str) -> set[Stage]:
+    """Where no stage is given: what may be under way with the server that the text names."""
+    if _ASKED_ENTRA.search(text):
+        return {"token"}
+    return {"authenticate", "post_auth", "runtime"} if _ASKED_EXCHANGE.search(text) else set()
+
+
+@cache
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """A pattern of a row, as :class:`Row` describes it."""
+    spaced = pattern.replace(" ", r"(?:[\s_]+)")
+    return re.compile(spaced, re.IGNORECASE | re.MULTILINE | re.DOTALL)
 
 
 def _refused(known: dict[str, str]) -> str:
@@ -184,7 +261,12 @@ class _Known:
     def fill(self, text: str) -> str:
         """A cause or fix, without the optional parts for which a value is missing."""
         values = {name: one_line(value[:200]) for name, value in self._values.items()}
-        values["authority"], values["exchange_scope"] = self._cloud.authority, self._cloud.scope
+        cloud = self._cloud
+        values |= {
+            "authority": cloud.authority,
+            "exchange_scope": cloud.scope,
+            "imap_host": cloud.imap_host,
+        }
 
         def part(match: re.Match[str]) -> str:
             return match[1] if values.keys() >= {*_FIELD.findall(match[1])} else ""

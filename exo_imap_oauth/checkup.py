@@ -23,6 +23,7 @@ from exo_imap_oauth._imap.mailbox import select
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._report import Check as Check  # noqa: PLC0414 - exported
 from exo_imap_oauth._report import SetupReport as SetupReport  # noqa: PLC0414 - exported
+from exo_imap_oauth._report import as_accepted
 from exo_imap_oauth._text import check_seconds, described, hide, one_line, printable
 from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
@@ -51,7 +52,7 @@ _T = TypeVar("_T")
 _IDENTITY: Final = ("tenant_id", "client_id")
 _FOR_ADVICE: Final = (*_IDENTITY, "token_uri", "scope")
 _EXPECTED: Final = "a TokenSource, a credential or a function that returns a token"
-_OF_THE_WAY: Final = ("certificate-untrusted", "token-endpoint-unreachable")
+_OF_THE_WAY: Final = ("certificate-untrusted", "token-endpoint-unreachable", "imap-unreachable")
 _CREDENTIALS: Final = ("client_secret", "certificate", "assertion")  # of an inbox
 
 
@@ -65,10 +66,10 @@ def check_setup(
 ) -> SetupReport:
     """Try every step from the configuration to the open mailbox, and report on each.
 
-    It asks for a new token, past every cache: after consent, one issued before
-    would still lack the role. After a failure it goes on with whatever can still be checked. Claims
-    of the token explain failures; whether it is good is for Exchange to say, so it is tried
-    even where they look wrong. The mailbox is only examined (RFC 3501 section 6.3.2).
+    It asks for a new token, past every cache: after consent, one issued before would still lack
+    the role. After a failure it goes on with whatever can still be checked. Claims of the token
+    explain failures; whether it is good is for Exchange to say: it is tried even where they look
+    wrong, which is a warning if the mailbox opens. That is only examined (RFC 3501 section 6.3.2).
 
     Args:
         inbox: The inbox.
@@ -98,7 +99,7 @@ def check_setup(
     object_id = (enterprise_object_id or "").strip()
     checkup = _Checkup(inbox, token_source, object_id, ssl_context, timeout)
     try:
-        return SetupReport(one_line(str(inbox.user)), tuple(checkup.run()))
+        return SetupReport(one_line(str(inbox.user)), as_accepted(tuple(checkup.run())))
     except BaseException:
         checkup.hang_up()
         raise
@@ -174,7 +175,7 @@ class _Checkup:
             return None
         if isinstance(error, AuthenticationRefused) and self.issued is not None:
             return self.issued.refusal()
-        if error.advice.id in _OF_THE_WAY:  # of which the error knows more: a proxy, a bundle
+        if error.advice.id in _OF_THE_WAY:  # of which the error knows more, such as a proxy
             return error.advice
         return explain(error.advice.id, **self.known)
 
@@ -314,10 +315,13 @@ class _Checkup:
 
     def mechanism(self) -> Finding:
         assert self.imap is not None  # by its needs
-        offered = self.imap.capabilities
-        if "AUTH=XOAUTH2" in offered:
+        capabilities = self.imap.capabilities
+        if "AUTH=XOAUTH2" in capabilities:
             return Finding("passed", "AUTH=XOAUTH2 is offered")
-        return Finding("failed", one_line(f"AUTH=XOAUTH2 is not offered, but {' '.join(offered)}"))
+        told = one_line(f"AUTH=XOAUTH2 is not offered, but {' '.join(capabilities)}")
+        names = " ".join(name for name in capabilities if name.startswith("AUTH="))
+        self.known["offered"] = hide(names, self.secrets) or "no mechanism"
+        return Finding("failed", told, explain("wrong-port", **self.known))
 
     def authenticate(self) -> Finding:
         user, bearer, imap = self.inbox.user, self.bearer, self.imap

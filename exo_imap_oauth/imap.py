@@ -150,7 +150,7 @@ def open_mailbox(
         user: The mailbox, such as ``inbox@contoso.com``.
         token: As for :func:`authenticate_xoauth2`.
         host: The IMAP server.
-        port: Default: 993, with STARTTLS 143.
+        port: Default: 993, with STARTTLS 143, which Exchange Online does not have.
         starttls: Whether TLS starts on a plain connection (RFC 3501 section 6.2.1).
         folder: The folder's name as people write it: spaces and umlauts are encoded here.
         readonly: Whether to EXAMINE instead of SELECT, so that nothing can change.

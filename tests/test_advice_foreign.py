@@ -43,7 +43,6 @@ FOREIGN = [
     "a1 NO Mailbox does not exist",
     "a1 NO [NONEXISTENT] Unknown Mailbox: Foo (Failure)",
     # Exchange, but something else
-    "17 BAD Command Argument Error. 11",
     "a1 NO SELECT failed.",
     "a1 NO Mailbox doesn't exist: Archive",
     "a1 OK AUTHENTICATE completed.",

@@ -29,6 +29,7 @@ from exo_imap_oauth.testing import LoopbackExchange, ready_exchange
 from exo_imap_oauth.token_cache import default_cache
 
 if TYPE_CHECKING:
+    from exo_imap_oauth.checkup import SetupReport
     from exo_imap_oauth.testing import ReadyExchange
 
 # ---- the way it should go --------------------------------------------------------------------
@@ -208,6 +209,55 @@ def test_the_pasted_secret_id_is_named() -> None:
 def test_tls_none_says_what_to_write() -> None:
     report, _ = report_on("tls")
     assert 'tls="implicit"' in check(report, "imap-endpoint").detail
+
+
+# ---- what the server accepts outranks what the token says ------------------------------------
+
+
+def _opening(
+    exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch, **claims: Any
+) -> SetupReport:
+    """A report on a token with these claims, which a mail server accepts all the same."""
+    issuing(exchange, monkeypatch, **claims)
+    script = [
+        GREETING,
+        capability(),
+        Step("{tag} AUTHENTICATE XOAUTH2 .+", "{tag} OK AUTHENTICATE completed."),
+        Step("{tag} EXAMINE .+", "* 0 EXISTS\n{tag} OK [READ-ONLY] done."),
+        LOGOUT,
+    ]
+    with ScriptedImap(script, tls=True) as server:
+        inbox = inbox_of(exchange, host=server.host, port=server.port)
+        return check_setup(inbox, ssl_context=trusting(exchange))
+
+
+@pytest.mark.parametrize(
+    ("claims", "check_id"),
+    [
+        ({"roles": None}, "role"),
+        ({"roles": ["SMTP.SendAsApp"]}, "role"),
+        ({"aud": "https://webmail.example"}, "audience"),
+        ({"exp": 1_500_000_000}, "lifetime"),
+    ],
+)
+def test_a_claim_that_looks_wrong_is_a_warning_where_the_mailbox_opens(
+    exchange: ReadyExchange,
+    monkeypatch: pytest.MonkeyPatch,
+    claims: dict[str, Any],
+    check_id: str,
+) -> None:
+    report = _opening(exchange, monkeypatch, **claims)
+    assert report.ok, str(report)
+    found = check(report, check_id)
+    assert (found.status, found.advice) == ("warning", None)
+    assert found.detail.endswith("; the mailbox opens all the same")
+    assert check(report, "mailbox").status == "passed"
+
+
+def test_what_differs_from_the_configuration_is_a_failure_even_if_the_mailbox_opens(
+    exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert failures(_opening(exchange, monkeypatch, tid=NOBODY)) == ["tenant"]
 
 
 # ---- tokens of other kinds -------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_a_connection_that_is_made_too_late_is_closed(exchange: ReadyExchange) -
         (Fault.TOKEN_HTML, None, "token", "token-endpoint-unreachable"),
         (Fault.TOKEN_THROTTLED, None, "token", "throttled"),
         (Fault.IMAP_BYE_GREETING, None, "imap-endpoint", "connection-closed"),
-        (Fault.IMAP_NO_XOAUTH2, None, "mechanism", None),
+        (Fault.IMAP_NO_XOAUTH2, None, "mechanism", "wrong-port"),
         (Fault.IMAP_CONNECTION_CLOSED, "AUTHENTICATE", "authenticate", "connection-closed"),
         (Fault.IMAP_CHALLENGE, None, "authenticate", "authenticate-refused"),
         (Fault.IMAP_STALL, "EXAMINE", "mailbox", "imap-unreachable"),

@@ -229,7 +229,7 @@ def test_an_exception_with_a_reply_outstanding_hangs_up() -> None:
 
 def test_a_known_text_is_raised_typed_and_an_unknown_one_unchanged() -> None:
     known = Step("{tag} NOOP", "{tag} BAD User is authenticated but not connected.")
-    unknown = Step("{tag} NOOP", "{tag} BAD Command Argument Error. 11")
+    unknown = Step("{tag} NOOP", "{tag} BAD What is that?")
     with ScriptedImap([*OPENING, known, LOGOUT], [*OPENING, unknown, LOGOUT], tls=True) as server:
         with pytest.raises(MailboxNotConnected) as raised, opened_scripted(server) as imap:
             imap.noop()

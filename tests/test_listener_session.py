@@ -290,6 +290,7 @@ NOT_KEPT = {
     "OK alone": answers.bare_ok_without_effect,
     "NO": answers.refused("Command received in Invalid state."),
     "BAD": answers.says("BAD", "Command Argument Error. 11"),
+    "BAD, and the state": answers.says("BAD", "Command received in Invalid state."),
 }
 
 

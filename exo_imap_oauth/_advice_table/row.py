@@ -10,16 +10,23 @@ Stage = Literal["token", "authenticate", "post_auth", "runtime"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One id of advice.
+    r"""One id of advice, and the kind of text that gets it.
 
     ``cause``, ``fix`` and ``commands`` hold fields such as ``{mailbox}`` for the known values. In
     ``cause`` and ``fix``, what stands in square brackets is left out unless its fields are known.
 
+    Patterns are searched without regard to upper and lower case, in a text whose escapes are undone
+    and whose quotation marks are all ``'``. A space stands for any white space; in a set of
+    characters and behind ``(?<`` it has to be ``\x20``.
+
     Attributes:
         id: The id.
-        codes: AADSTS numbers, separated by blanks; they count at any stage.
-        wording: A pattern that no foreign text matches; it counts at its stages and at none given.
-        vague: A pattern that counts only where one of the stages is given.
+        codes: AADSTS numbers that say it by themselves, separated by blanks; they count at any
+            stage.
+        open_codes: Those that have more than one meaning: they count where no words tell.
+        words: A pattern that no foreign text matches; it counts at its stages and at none given.
+        vague: A pattern that counts only where one of the stages is given, or where the text
+            names the server that was asked.
         stages: What may be under way when such a message comes.
         cause: The likely cause.
         fix: What to do.
@@ -27,11 +34,13 @@ class Row:
         page: The page of the Entra admin center, a key of :data:`PAGES`.
         url: Microsoft's page on the subject.
         retryable: Whether the cause can pass without anybody changing anything.
+        needs: Of a row that stands in place of that with its id: names that have to be known.
     """
 
     id: str
     codes: str = ""
-    wording: str = ""
+    open_codes: str = ""
+    words: str = ""
     vague: str = ""
     stages: tuple[Stage, ...] = ("token",)
     cause: str
@@ -40,6 +49,7 @@ class Row:
     page: str = ""
     url: str
     retryable: bool = False
+    needs: str = ""
 
 
 _APP: Final = "https://entra.microsoft.com/#view/Microsoft_AAD_RegisteredApps/ApplicationMenuBlade"

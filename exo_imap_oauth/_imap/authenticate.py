@@ -168,7 +168,7 @@ def _broken_after_ok(error: Exception, imap: imaplib.IMAP4, bearer: Bearer) -> I
     reply = reply_behind(error, imap, bearer.secrets())
     what = f"{host_of(imap)} broke off after it had logged in {bearer.shown}: {reply.text}"
     typed = typed_error(what, reply, "post_auth", **bearer.known())
-    return typed or connection_failed(what, reply, error)
+    return typed or connection_failed(what, reply, error, imap)
 
 
 def _refusal(
@@ -190,7 +190,7 @@ def _refusal(
     if typed is not None:
         return typed
     if broken:
-        return connection_failed(what, reply, error)
+        return connection_failed(what, reply, error, imap)
     if isinstance(error, binascii.Error) or str(error).startswith(_PROTOCOL_ERROR_PREFIXES):
         return ImapError(what)
     return AuthenticationRefused(what, challenge=challenge)

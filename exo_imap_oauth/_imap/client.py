@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CHUNK = 65_536  # bytes
+_QUOTED = 1_000  # bytes of a greeting that is none
 _MAX_LITERAL = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
 # A command may also fail for its arguments; reading a reply fails for the server's words alone.
 _NOT_THE_CALLERS = (imaplib.IMAP4.error, OSError)
 # No token holds a comma or a bracket (RFC 6750 section 2.1), and lists of UIDs are long.
 _LONG_WORD = re.compile(r"[^\s,()\[\]]{16}")
+
+
+class NotImapError(imaplib.IMAP4.error):
+    """The server's greeting, which is not one of IMAP: it is that of another service."""
 
 
 def way_in(timeout: float) -> float:
@@ -77,6 +82,7 @@ class Client(imaplib.IMAP4):
         self._timeout = timeout
         self._bearer = bearer
         self._received = bytearray()
+        self._is_greeted = False
         self._held: bytearray | None = None  # what is to go out in one write
         self._wait_readable: Callable[[float], None] | None = None
         self._is_handed_over = False
@@ -225,7 +231,11 @@ class Client(imaplib.IMAP4):
             if searched > longest:
                 raise self.abort(f"a line of more than {longest} bytes")
             self._received += self._receive(_CHUNK)
-        return self._take(end + 1)
+        line = self._take(end + 1)
+        if not self._is_greeted and not line.startswith(b"*"):  # RFC 3501 section 7.1
+            raise NotImapError(line[:_QUOTED].decode(errors="replace").rstrip())
+        self._is_greeted = True
+        return line
 
     def _receive(self, most: int) -> bytes:
         self._limit_wait()

@@ -7,13 +7,19 @@ import imaplib
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
-from exo_imap_oauth._imap.client import Client, TlsClient
+from exo_imap_oauth._imap.client import Client, NotImapError, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
-from exo_imap_oauth._imap.replies import ServerReply, host_of, text_of, typed_error
+from exo_imap_oauth._imap.replies import (
+    ServerReply,
+    fell_silent,
+    host_of,
+    text_of,
+    typed_error,
+)
 from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context, unreadable_bundle
-from exo_imap_oauth.advice import explain
+from exo_imap_oauth.advice import RETRYABLE, advise, explain
 from exo_imap_oauth.errors import (
     ConnectionFailed,
     ImapError,
@@ -105,16 +111,21 @@ def _unreachable(
     typed = typed_error(f"{where} refused to begin: {said}", ServerReply(said), "authenticate")
     if isinstance(typed, Throttled):  # it says how long to wait; else the connection failed
         return typed
-    untrusted = isinstance(error, ssl.SSLCertVerificationError)
-    what, advice_id = f"cannot be reached: {type(error).__name__}: {said}", "imap-unreachable"
-    if untrusted:
-        advice_id = "certificate-untrusted"
+    what, advice = f"cannot be reached: {type(error).__name__}: {said}", None
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = explain("certificate-untrusted", **known)
+    elif isinstance(error, (NotImapError, ssl.SSLError)):  # it answered, but what?
+        advice = advise(str(error), stage="authenticate", **known)
+        if isinstance(error, NotImapError):
+            what = f"did not begin as an IMAP server does, it said: {said}"
     elif isinstance(error, imaplib.IMAP4.error) and "* BYE" in said:  # so no firewall is in between
-        what, advice_id = f"ended the connection before the login: {said}", "connection-closed"
+        what = f"ended the connection before the login: {said}"
+        advice = explain("connection-closed", **known)
+    advice = advice or explain("imap-unreachable", **known)
     failure = ConnectionFailed(
         f"{where} {what}",
-        advice=explain(advice_id, **known),
-        retryable=not untrusted,
+        advice=advice,
+        retryable=advice.id in RETRYABLE,
         last_reply=said if isinstance(error, imaplib.IMAP4.error) else None,
     )
     if isinstance(error, OSError):  # the system's own words, which quote no server
@@ -183,10 +194,10 @@ def _watched(imap: imaplib.IMAP4, seconds: float) -> Generator[None]:
             if not is_cut.is_set():
                 raise
     if is_cut.is_set():
-        host, port = host_of(imap), str(getattr(imap, "port", ""))
         raise ConnectionFailed(
-            f"{host} was not done with the login within {seconds:g} s, so the connection was cut",
-            advice=explain("imap-unreachable", host=host, port=port),
+            f"{host_of(imap)} was not done with the login within {seconds:g} s, so the connection"
+            " was cut",
+            advice=fell_silent(imap),
         )
 
 

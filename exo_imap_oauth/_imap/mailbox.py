@@ -89,7 +89,7 @@ def _failure(error: Exception, imap: imaplib.IMAP4, bearer: Bearer, folder: str)
     if typed is not None:
         return typed
     if is_out_of_step(error):
-        return connection_failed(what, reply, error)
+        return connection_failed(what, reply, error, imap)
     return MailboxNotConnected(what) if folder.upper() == "INBOX" else ImapError(what)
 
 

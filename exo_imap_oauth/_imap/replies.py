@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exo_imap_oauth._imap.bearer import Bearer
-    from exo_imap_oauth.advice import Stage
+    from exo_imap_oauth.advice import Advice, Stage
 
 _MAX_TEXT = 4_000  # characters; imaplib reads lines of a megabyte
 # imaplib puts the repr of a list of bytes into its message: SELECT command error: NO [b'...']
@@ -121,11 +121,19 @@ def _temporary_error(what: str, code: str) -> ImapError:
     return ImapError(what, advice=advice, retryable=True)
 
 
-def connection_failed(what: str, reply: ServerReply, error: Exception) -> ConnectionFailed:
+def connection_failed(
+    what: str, reply: ServerReply, error: Exception, imap: imaplib.IMAP4
+) -> ConnectionFailed:
     """The error for a connection that broke for no reason that is known."""
-    silent = isinstance(error, TimeoutError)  # which has other causes than an end
-    advice = explain("imap-unreachable" if silent else "connection-closed")
+    is_silent = isinstance(error, TimeoutError)  # which has other causes than an end
+    advice = fell_silent(imap) if is_silent else explain("connection-closed")
     return ConnectionFailed(what, advice=advice, last_reply=reply.bye)
+
+
+def fell_silent(imap: imaplib.IMAP4) -> Advice:
+    """The advice for a server that was connected and does not answer any more."""
+    known = {"host": host_of(imap), "port": str(getattr(imap, "port", ""))}
+    return explain("imap-unreachable", silent="yes", **known)
 
 
 def broken_body_error(
@@ -141,7 +149,7 @@ def broken_body_error(
     reply = reply_behind(error, imap, bearer.secrets())
     said = _UNEXPECTED.sub("an unexpected response", reply.text)  # perhaps a part of a message
     what = f"{command} on {bearer.shown} broke off at {host_of(imap)}: {said}"
-    return connection_failed(what, reply, error)
+    return connection_failed(what, reply, error, imap)
 
 
 def known_body_error(
@@ -157,7 +165,7 @@ def known_body_error(
     if typed is not None or hide(said, secrets) == said:
         return typed
     if isinstance(error, imaplib.IMAP4.abort):
-        return connection_failed(what, reply, error)
+        return connection_failed(what, reply, error, imap)
     return ImapError(what)
 
 
