@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from types import CoroutineType
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _SITE: Final = "https://exo-imap-oauth.github.io/exo-imap-oauth/"
 
@@ -49,7 +55,7 @@ TOKENS: Final[Mapping[str, Instead]] = {
     "builtins.bytes": Instead("pass its text: token.decode()"),
     "builtins.coroutine": _ASYNC,
 }
-INBOXES: Final[Mapping[str, Instead]] = {
+INBOXES: Final = {
     _CONFIG: Instead(
         "take one of its inboxes: config.default or config['name'], or config.values() in a loop"
     ),
@@ -90,12 +96,33 @@ def wrong_kind(
         page: The page of the documentation, such as ``how-to/listen``.
         instead: What to pass in place of what people give by mistake.
     """
+    if isinstance(value, CoroutineType):
+        value.close()  # nobody will await it, which Python would warn of
     found = _found(value, instead or {})
     hint = f": {found.what}" if found else ""
     return TypeError(
         f"{name} must be {expected}, not {kind_of(value)}{hint}."
         f" See {_SITE}{found.page if found and found.page else page}.html"
     )
+
+
+def refuses_inbox(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """The same call; whoever gives it an inbox, and thus too few arguments, is told what to do."""
+
+    @functools.wraps(call)
+    def called(*arguments: _P.args, **options: _P.kwargs) -> _T:
+        if any(_name_of(type(given)) == _INBOX for given in arguments[:2]):
+            raise TypeError(
+                f"{call.__name__}() takes no {_INBOX}, which opens by itself: with inbox.open() as"
+                f" imap. See {_SITE}reference/api/inbox.html"
+            )
+        try:
+            return call(*arguments, **options)
+        except BaseException:
+            del arguments, options  # tracebacks hold frames
+            raise
+
+    return called
 
 
 def kind_of(value: object) -> str:
@@ -113,11 +140,20 @@ def require_context(context: object) -> None:
     Raises:
         TypeError: It is neither an ``ssl.SSLContext`` nor None.
     """
-    ssl = sys.modules.get("ssl")  # not loaded for this: without it there is no context
-    if context is not None and not (ssl and isinstance(context, ssl.SSLContext)):
+    loaded = sys.modules.get("ssl")  # not loaded for this: without it there is no context
+    if context is not None and not (loaded and isinstance(context, loaded.SSLContext)):
         raise wrong_kind(
             "ssl_context", context, "an ssl.SSLContext", page="how-to/proxies", instead=CONTEXTS
         )
+
+
+def what_is_unverified(context: ssl.SSLContext) -> str:
+    """What a TLS context leaves unverified of a server, as a part of a sentence; empty: nothing."""
+    if not context.verify_mode:  # CERT_NONE is 0; ssl itself is not loaded for this
+        return "the server's certificate"
+    if not context.check_hostname:
+        return "that the certificate is the server's: its name is not compared (check_hostname)"
+    return ""
 
 
 def _name_of(kind: type) -> str:
