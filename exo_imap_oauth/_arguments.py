@@ -70,6 +70,8 @@ CONTEXTS: Final[Mapping[str, Instead]] = {
     "pathlib": Instead("for a file of CA certificates: ssl.create_default_context(cafile=…)"),
     "builtins.bool": Instead("leave it out: certificates are always verified"),
 }
+CERTIFICATE: Final = "a key with its certificate"
+FILES: Final = {"builtins": Instead("use ClientCertificate.from_pem() or from_pfx()")}
 REPLIES: Final[Mapping[str, Instead]] = {
     "builtins.coroutine": _ASYNC,
     "builtins.bytes": Instead(
@@ -132,6 +134,16 @@ def kind_of(value: object) -> str:
     if isinstance(value, type):
         return f"the class {_name_of(value)} itself"
     return _name_of(type(value))
+
+
+def require_inbox(given: object, page: str, instead: Mapping[str, Instead] | None = None) -> None:
+    """Check that something is an InboxConfig, whose module is not loaded for this.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not any(_name_of(kind) == _INBOX for kind in type(given).__mro__):
+        raise wrong_kind("inbox", given, "an InboxConfig", page=page, instead=instead or INBOXES)
 
 
 def require_context(context: object) -> None:

@@ -64,14 +64,12 @@ class ExoImapOAuthError(Exception):
     def _arguments(self) -> tuple[object, ...]:
         """What follows the message in :attr:`args`; it consists of JSON's types."""
         advice = None if self.advice is None else asdict(self.advice)
-        return (
-            {"advice": advice, "retryable": self.retryable, "retry_after": self.retry_after},
-        )
+        return ({"advice": advice, "retryable": self.retryable, "retry_after": self.retry_after},)
 
     if not TYPE_CHECKING:  # where it stays an attribute
 
         @property
-        def args(self):  # noqa: ANN202, D102 - see above
+        def args(self):  # noqa: ANN202 - see above
             return (*super().args[:1], *self._arguments())
 
         @args.setter

@@ -32,7 +32,7 @@ def is_address(value: str) -> bool:
 
 
 def is_tenant_of_many(tenant: str) -> bool:
-    """Whether it stands for many tenants or for personal accounts: no application signs in there."""
+    """Whether it stands for many tenants or personal accounts: no application signs in there."""
     return tenant.casefold() in _OF_MANY
 
 

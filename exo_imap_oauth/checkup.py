@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 from exo_imap_oauth import _token_checks as _checks
-from exo_imap_oauth._arguments import INBOXES, require_context, wrong_kind
+from exo_imap_oauth._arguments import require_context, require_inbox
 from exo_imap_oauth._credentials.foreign import as_source, issued_by, name_of, problem_of_source
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
@@ -30,7 +30,6 @@ from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth.advice import advise, explain
 from exo_imap_oauth.errors import AuthenticationRefused, ConfigError, ExoImapOAuthError
-from exo_imap_oauth.inbox import InboxConfig
 from exo_imap_oauth.token_source import TokenSource
 from exo_imap_oauth.xoauth2 import check_user
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth._tokens.request import Credential, TokenRequest
     from exo_imap_oauth.access_token import AccessToken
     from exo_imap_oauth.advice import Advice
+    from exo_imap_oauth.inbox import InboxConfig
 
 __all__ = ["Check", "SetupReport", "check_setup"]
 
@@ -98,8 +98,7 @@ def check_setup(
     """
     check_seconds("timeout", timeout)
     require_context(ssl_context)
-    if not isinstance(inbox, InboxConfig):
-        raise wrong_kind("inbox", inbox, "an InboxConfig", page="how-to/check-up", instead=INBOXES)
+    require_inbox(inbox, "how-to/check-up")
     object_id = (enterprise_object_id or "").strip()
     checkup = _Checkup(inbox, token_source, object_id, ssl_context, timeout)
     try:

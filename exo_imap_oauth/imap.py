@@ -20,7 +20,14 @@ from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, Token
 from exo_imap_oauth._imap.client import way_in
-from exo_imap_oauth._imap.connection import Server, connect, in_time, leave, require_client, require_tls
+from exo_imap_oauth._imap.connection import (
+    Server,
+    connect,
+    in_time,
+    leave,
+    require_client,
+    require_tls,
+)
 from exo_imap_oauth._imap.folders import folder_argument
 from exo_imap_oauth._imap.mailbox import ask_status, select
 from exo_imap_oauth._imap.replies import (

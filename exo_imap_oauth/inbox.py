@@ -340,7 +340,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         try:
             mailbox = open_mailbox(
                 self.user,
-                token,
+                token=token,
                 host=self.host,
                 port=self.port,
                 starttls=self.tls == "starttls",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import Instead, kind_of, wrong_kind
+from exo_imap_oauth._arguments import FILES, kind_of, wrong_kind
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
@@ -259,7 +259,5 @@ def _credential(
         return error.with_traceback(None)
     if isinstance(certificate, ClientCertificate):
         return certificate
-    instead = {"builtins": Instead("use ClientCertificate.from_pem()")}
-    return wrong_kind(
-        "certificate", certificate, "a ClientCertificate", page="how-to/certificate", instead=instead
-    )
+    page = "how-to/certificate"
+    return wrong_kind("certificate", certificate, "a ClientCertificate", page=page, instead=FILES)

@@ -54,14 +54,19 @@ def test_dod_has_hosts_of_its_own_and_the_endpoints_of_gcc_high() -> None:
     assert DOD.imap_host == "outlook-dod.office365.us"
     inbox = InboxConfig.for_tenant("contoso.example", cloud=DOD, **FIELDS)
     assert inbox.warnings == ()
-    assert InboxConfig.for_tenant(
-        "contoso.example",
-        cloud=DOD,
-        host="webmail.apps.mil",
-        scope="https://webmail.apps.mil/.default",
-        **FIELDS,
-    ).warnings == ()
-    refused = advise("NO AUTHENTICATE failed.", stage="authenticate", aud="https://webmail.apps.mil")
+    assert (
+        InboxConfig.for_tenant(
+            "contoso.example",
+            cloud=DOD,
+            host="webmail.apps.mil",
+            scope="https://webmail.apps.mil/.default",
+            **FIELDS,
+        ).warnings
+        == ()
+    )
+    refused = advise(
+        "NO AUTHENTICATE failed.", stage="authenticate", aud="https://webmail.apps.mil"
+    )
     assert refused is not None
     assert refused.id == "authenticate-refused"
 

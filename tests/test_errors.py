@@ -80,7 +80,9 @@ def assert_nothing_is_lost(twin: BaseException | None, error: ExoImapOAuthError)
         assert getattr(twin, name, None) == getattr(error, name, None)
 
 
-@pytest.mark.parametrize("error", EXPLAINED, ids=lambda error: f"{type(error).__name__}-{error.args[0]}")
+@pytest.mark.parametrize(
+    "error", EXPLAINED, ids=lambda error: f"{type(error).__name__}-{error.args[0]}"
+)
 def test_what_keeps_only_the_args_keeps_the_fix(error: ExoImapOAuthError) -> None:
     args = json.loads(json.dumps(error.args))
     twin = type(error)(*args)
@@ -91,7 +93,9 @@ def test_what_keeps_only_the_args_keeps_the_fix(error: ExoImapOAuthError) -> Non
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle", "yaml"])
-@pytest.mark.parametrize("error", EXPLAINED, ids=lambda error: f"{type(error).__name__}-{error.args[0]}")
+@pytest.mark.parametrize(
+    "error", EXPLAINED, ids=lambda error: f"{type(error).__name__}-{error.args[0]}"
+)
 def test_celery_gives_the_error_to_whoever_waits_for_the_result(
     error: ExoImapOAuthError, serializer: str, tmp_path: Path
 ) -> None:

@@ -113,9 +113,7 @@ VALUES = [
         URI,
         f"{AUTHORITY}9188040D-6C67-4C5B-B112-36A304B66DAD/oauth2/v2.0/token",
     ),
-    Case(
-        "client-id-exchange", ID, "00000002-0000-0ff1-ce00-000000000000", "error", "warning"
-    ),
+    Case("client-id-exchange", ID, "00000002-0000-0ff1-ce00-000000000000", "error", "warning"),
     Case("secret-token", PW, f"eyJ{'x' * 40}.eyJ{'y' * 40}.{'z' * 40}", "error", "warning"),
     Case("secret-thumbprint", PW, "0F" * 20, "error", "warning"),
     Case("secret-thumbprint", PW, "0f:" * 31 + "0f", "error", "warning"),

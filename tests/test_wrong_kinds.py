@@ -9,7 +9,6 @@ import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aioimaplib
@@ -35,6 +34,7 @@ from exo_imap_oauth.mail import message
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from exo_imap_oauth.config import CmsbsConfig
@@ -92,6 +92,10 @@ def wrong(call: Any, *arguments: Any, **options: Any) -> Callable[[], object]:
     return lambda: call(*arguments, **options)
 
 
+def unawaited(call: Callable[[Any], object]) -> Callable[[], object]:
+    return lambda: call(coroutine())
+
+
 def wrong_context(context: Any) -> list[Slip]:
     says = ("ssl_context must be an ssl.SSLContext, not ",)
     calls = [
@@ -125,7 +129,7 @@ SLIPS = [
     Slip(login("outlook.office365.com"), ("not str",), f"{WITH}/imaplib"),
     Slip(login(imaplib.IMAP4_SSL), ("not the class imaplib.IMAP4_SSL itself",), f"{WITH}/imaplib"),
     Slip(login(INBOX.open(token=TOKEN)), ("with … as imap",), f"{WITH}/imaplib"),
-    Slip(lambda: login(coroutine())(), ("not coroutine", "await"), f"{WITH}/imaplib"),
+    Slip(unawaited(lambda it: login(it)()), ("not coroutine", "await"), f"{WITH}/imaplib"),
     # -- an inbox in place of its parts
     Slip(wrong(authenticate_xoauth2, INBOX, SOURCE), ("InboxConfig", "inbox.open()"),
          "reference/api/inbox"),
@@ -137,6 +141,7 @@ SLIPS = [
     # -- a token
     Slip(lambda: open_mailbox(USER, token=INBOX), ("InboxConfig", "inbox.token_source()"),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
          "reference/api/imap"),
+    Slip(wrong(open_mailbox, USER, INBOX), ("with inbox.open() as imap",), "reference/api/inbox"),
     Slip(lambda: INBOX.open(token=INBOX), ("InboxConfig", "inbox.token_source()"),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
          "reference/api/imap"),
     Slip(with_token({"access_token": TOKEN}), ("not dict", "answer['access_token']"),
@@ -145,7 +150,7 @@ SLIPS = [
     Slip(with_token(None), ("not None",), "reference/api/imap"),
     Slip(with_token(TokenSource), ("the class exo_imap_oauth.token_source.TokenSource itself",),
          "reference/api/imap"),
-    Slip(lambda: with_token(coroutine())(), ("not coroutine", "await"), "reference/api/imap"),
+    Slip(unawaited(lambda it: with_token(it)()), ("not coroutine", "await"), "reference/api/imap"),
     # -- one inbox, several, none
     Slip(wrong(check_setup, SOURCE), ("TokenSource", "this as token="), "how-to/check-up"),
     Slip(wrong(check_setup, [INBOX]), ("not list", "pass one of them"), "how-to/check-up"),
@@ -164,7 +169,7 @@ SLIPS = [
     # -- the rest of the interface
     *wrong_context("ca.pem"),
     *wrong_context(True),
-    Slip(wrong(TokenSource, TENANT, CLIENT, "s", cache={}), ("cache must be a TokenCache, not dict",),
+    Slip(wrong(TokenSource, TENANT, CLIENT, "s", cache={}), ("a TokenCache, not dict",),
          "how-to/many-workers"),
     Slip(wrong(TokenSource, TENANT, CLIENT, "s", cache=MemoryTokenCache), ("the class",),
          "how-to/many-workers"),
@@ -191,9 +196,9 @@ SLIPS = [
     Slip(wrong(load_config, INBOX), ("path", "InboxConfig"), "reference/configuration"),
     Slip(wrong(load_config, None), ("path", "not None"), "reference/configuration"),
     Slip(wrong(message, b"Subject: x"), ("not bytes", "message_from_bytes"), "reference/api/mail"),
-    Slip(lambda: wrong(message, coroutine())(), ("not coroutine", "await"), "reference/api/mail"),
+    Slip(unawaited(message), ("not coroutine", "await"), "reference/api/mail"),
     Slip(wrong(message, None), ("not None",), "reference/api/mail"),
-    Slip(lambda: wrong(ok, coroutine())(), ("not coroutine", "await"), "reference/api/imap"),
+    Slip(unawaited(ok), ("not coroutine", "await"), "reference/api/imap"),
     Slip(wrong(ok, [b"1"]), ("not list",), "reference/api/imap"),
     Slip(wrong(advise, ValueError("x")), ("not ValueError", "str(error)"), "reference/api/advice"),
 ]  # fmt: skip
@@ -249,7 +254,7 @@ def test_what_checks_its_token_in_a_report_says_the_same_there() -> None:
 def test_nobody_is_warned_of_a_coroutine_that_was_not_awaited(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    for call in (login(coroutine()), with_token(coroutine()), wrong(ok, coroutine())):
+    for call in (unawaited(lambda it: login(it)()), unawaited(lambda it: with_token(it)())):
         with pytest.raises(TypeError, match="await"):
             call()
     asyncio.run(coroutine())

@@ -165,7 +165,9 @@ def known_body_error(
 def is_broken(error: Exception) -> bool:
     """Whether the connection is lost, or out of step with the server's replies."""
     over_long = "got more than " in str(error)  # imaplib stops reading within a line
-    is_lost = isinstance(error, (imaplib.IMAP4.abort, OSError)) and not isinstance(error, TokenError)
+    is_lost = isinstance(error, (imaplib.IMAP4.abort, OSError)) and not isinstance(
+        error, TokenError
+    )
     return is_lost or over_long
 
 
