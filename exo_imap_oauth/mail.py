@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Mail", "message"]
 
-_WHAT_TO_PASS = (
-    "give the whole reply to one FETCH, such as"
-    " message(imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')), or its data"
+_REPLY = (
+    "the whole reply to one FETCH, such as imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')"
 )
+_WHAT_TO_PASS = f"give {_REPLY}, or its data"
 
 
 @without_locals
@@ -73,7 +73,7 @@ def _data_of(reply: object) -> Iterable[object]:
             raise TypeError(f"a pair of status and data was expected: {_WHAT_TO_PASS}")
         data = ok(cast("tuple[str, list[Any]]", reply))
     if not isinstance(data, list):
-        expected = "the whole reply to one FETCH, a pair of status and data, or the data alone"
+        expected = f"{_REPLY} returns, or its data"
         page = "reference/api/mail"
         raise wrong_kind("reply", data, expected, page=page, instead=REPLIES)
     parts = cast("list[object]", data)
