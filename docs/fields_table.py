@@ -19,7 +19,7 @@ BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 # Arguments of for_tenant() that are no fields, and their variables.
 OF_A_TENANT = {
     "tenant_id": ("`TENANT_ID`", "in `oauth2.accessTokenUri`"),
-    "cloud": ("`CLOUD`: worldwide, us_government or china", ""),
+    "cloud": ("`CLOUD`: worldwide, us_government, us_dod or china", ""),
 }
 
 

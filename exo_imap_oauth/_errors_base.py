@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -32,15 +33,17 @@ class ExoImapOAuthError(Exception):
         advice: Likely cause and fix, or None where the message is not known.
         retryable: Whether the same call may succeed later without anybody changing anything.
         retry_after: Seconds that the server asked to wait, or None.
+        args: The message, and what else an error of this class is built from again: Celery's
+            JSON keeps nothing else, and calls ``type(error)(*args)``.
     """
 
-    # Keyword arguments have defaults and land in __dict__: this is what lets
+    # Other arguments than the message have defaults and land in __dict__: this is what lets
     # BaseException.__reduce__ pickle and copy every class of the tree.
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         retryable: bool = False,
         retry_after: float | None = None,
     ) -> None:
@@ -48,6 +51,30 @@ class ExoImapOAuthError(Exception):
         self.advice = advice
         self.retryable = retryable
         self.retry_after = retry_after
+        if isinstance(advice, Mapping):  # out of the args of another one
+            self._take_over(advice)
+
+    def _take_over(self, kept: Mapping[str, Any]) -> None:
+        from exo_imap_oauth.advice import Advice  # noqa: PLC0415 - seldom needed
+
+        advice = kept["advice"]
+        self.advice = advice and Advice(**{**advice, "commands": tuple(advice["commands"])})
+        self.retryable, self.retry_after = kept["retryable"], kept["retry_after"]
+
+    def _arguments(self) -> tuple[object, ...]:
+        """What follows the message in :attr:`args`; it consists of JSON's types."""
+        advice = None if self.advice is None else asdict(self.advice)
+        return ({"advice": advice, "retryable": self.retryable, "retry_after": self.retry_after},)
+
+    if not TYPE_CHECKING:  # where it stays an attribute
+
+        @property
+        def args(self):  # noqa: ANN202 - see above
+            return (*super().args[:1], *self._arguments())
+
+        @args.setter
+        def args(self, args) -> None:  # noqa: ANN001
+            BaseException.args.__set__(self, args)
 
     @override
     def __str__(self) -> str:
@@ -114,18 +141,26 @@ class ConfigError(ExoImapOAuthError, ValueError):
     def __init__(
         self,
         message: str,
-        *,
         problems: Iterable[ConfigProblem] = (),
         warnings: Iterable[ConfigProblem] = (),
     ) -> None:
         super().__init__(message)
-        self.problems: tuple[ConfigProblem, ...] = tuple(problems)
-        self.warnings: tuple[ConfigProblem, ...] = tuple(warnings)
+        self.problems: tuple[ConfigProblem, ...] = tuple(map(_problem, problems))
+        self.warnings: tuple[ConfigProblem, ...] = tuple(map(_problem, warnings))
+
+    @override
+    def _arguments(self) -> tuple[object, ...]:
+        return [*map(astuple, self.problems)], [*map(astuple, self.warnings)]
 
     @override
     def __str__(self) -> str:
         warnings = (f"(warning) {warning}" for warning in self.warnings)
         return "\n  ".join([str(self.args[0]), *map(str, self.problems), *warnings])
+
+
+def _problem(problem: ConfigProblem | Iterable[Any]) -> ConfigProblem:
+    """A problem as it is, or out of the args of another error."""
+    return problem if isinstance(problem, ConfigProblem) else ConfigProblem(*problem)
 
 
 class PropertiesError(ConfigError):
@@ -139,7 +174,6 @@ class PropertiesError(ConfigError):
     def __init__(
         self,
         message: str,
-        *,
         problems: Iterable[ConfigProblem] = (),
         source: str = "<string>",
         line: int = 0,
@@ -147,6 +181,10 @@ class PropertiesError(ConfigError):
         super().__init__(message, problems=problems)
         self.source = source
         self.line = line
+
+    @override
+    def _arguments(self) -> tuple[object, ...]:
+        return [*map(astuple, self.problems)], self.source, self.line
 
 
 # ---- tokens and connections ------------------------------------------------------------------
@@ -170,8 +208,8 @@ class TokenRequestRejected(TokenError):
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         retryable: bool = False,
         retry_after: float | None = None,
         error: str = "",
@@ -188,8 +226,8 @@ class TokenRequestRejected(TokenError):
         self.status = status
 
 
-class TokenEndpointUnavailable(TokenError):
-    """The token endpoint gave no usable answer before the deadline.
+class TokenEndpointUnavailable(TokenError, ConnectionError):
+    """The token endpoint gave no usable answer before the deadline. Also a ``ConnectionError``.
 
     Retryable, unless a person must change something first, such as a certificate or a path.
     """
@@ -197,8 +235,8 @@ class TokenEndpointUnavailable(TokenError):
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         retryable: bool = True,
         retry_after: float | None = None,
     ) -> None:

@@ -37,8 +37,8 @@ class AuthenticationRefused(ImapError):
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         challenge: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, advice=advice)
@@ -63,8 +63,8 @@ class MessageUnavailable(ImapError):
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         uid: int = 0,
         size: int | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class Throttled(ImapError):
     """Exchange asks to slow down. Retryable after ``retry_after`` seconds."""
 
     def __init__(
-        self, message: str, *, advice: Advice | None = None, retry_after: float | None = None
+        self, message: str, advice: Advice | None = None, *, retry_after: float | None = None
     ) -> None:
         super().__init__(message, advice=advice, retryable=True, retry_after=retry_after)
 
@@ -85,7 +85,7 @@ class Throttled(ImapError):
 class SessionExpired(ImapError, imaplib.IMAP4.abort):
     """Exchange ended the session because its token expired. Reconnect with a fresh token."""
 
-    def __init__(self, message: str, *, advice: Advice | None = None) -> None:
+    def __init__(self, message: str, advice: Advice | None = None) -> None:
         super().__init__(message, advice=advice, retryable=True)
 
 
@@ -99,8 +99,8 @@ class ConnectionFailed(ImapError, imaplib.IMAP4.abort):
     def __init__(
         self,
         message: str,
-        *,
         advice: Advice | None = None,
+        *,
         retryable: bool = True,
         last_reply: str | None = None,
     ) -> None:

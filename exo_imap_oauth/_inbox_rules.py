@@ -11,8 +11,18 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from exo_imap_oauth._text import holds_control, is_guid
+from exo_imap_oauth._identifiers import (
+    is_address,
+    is_id,
+    is_tenant,
+    is_tenant_of_many,
+    tenant_of,
+)
+from exo_imap_oauth._text import holds_control
 from exo_imap_oauth.clouds import (
+    EXCHANGE_ID,
+    Cloud,
+    cloud_of,
     differing_clouds,
     is_entra_host,
     is_exchange_audience,
@@ -91,20 +101,13 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # soft hyphens, zero widths, dashes, quotes; and control characters from other encodings.
 ODD = re.compile(r"[\x80-\xa0\xad\u2000-\u201f\u2028-\u202f\u205f-\u2064\u3000\ufeff]")
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")  # a blank, or not ASCII
-_DNS_NAME = re.compile(r"(?i)(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
-# o'brien@contoso.com is one, 'inbox@contoso.com' is quoted
-_ADDRESS = re.compile(r"(?!')[^@\s<>\",;:]+@[^@\s<>\"',;:]+")
-_HOST = re.compile(r"(?i)[\w.-]+|[0-9a-f.:]+")  # outlook.office365.com, 127.0.0.1, ::1
-_TOKEN_URI = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
+# outlook.office365.com, localhost, 127.0.0.1, ::1, but not "-" and ".."
+_HOST = re.compile(r"(?i)(?!-)\w[\w-]*(?:\.\w[\w-]*)*\.?|[0-9a-f.:]*:[0-9a-f.:]*")
+_JWT = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
+_THUMBPRINT = re.compile(r"(?i)(?:[0-9a-f]{2}:?){20}(?:(?:[0-9a-f]{2}:?){12})?")  # SHA-1, SHA-256
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
 _DEFAULT_SCOPE = re.compile(r"(?i)[^\s,;+]+/\.default")  # https://outlook.office365.com/.default
 _MAX_PORT = 65_535
-
-
-def tenant_of(uri: str) -> str | None:
-    """The tenant that a token endpoint of Entra's form names, or None."""
-    match = _TOKEN_URI.fullmatch(uri)
-    return match[1].casefold() if match else None
 
 
 def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
@@ -134,7 +137,7 @@ def _host_of(uri: str) -> str:
 
 def _has_malformed_tenant(uri: str) -> bool:
     tenant = tenant_of(uri)
-    return tenant is not None and not (_is_id(tenant) or _DNS_NAME.fullmatch(tenant))
+    return tenant is not None and not (is_tenant(tenant) or is_tenant_of_many(tenant))
 
 
 def _is_familiar_host(uri: str) -> bool:
@@ -142,8 +145,26 @@ def _is_familiar_host(uri: str) -> bool:
     return is_entra_host(host) or _LOOPBACK.fullmatch(host) is not None
 
 
-def _is_id(value: str) -> bool:
-    return is_guid(value) and not value.startswith("00000000-")  # as in examples
+def _is_mail_host(host: str) -> bool:
+    return is_exchange_host(host) or _LOOPBACK.fullmatch(host.casefold()) is not None
+
+
+def _is_scope_of_another_cloud(scope: str, others: Mapping[str, str]) -> bool:
+    uri, host = others["token_uri"], others["host"]
+    if differing_clouds(uri, host):  # which is told of the host
+        return differing_clouds(scope, uri) is not None
+    return any(differing_clouds(scope, other) for other in (uri, host))
+
+
+def cloud_in(values: Mapping[str, object]) -> Cloud:
+    """The Microsoft cloud that an inbox with these values is of; worldwide if nothing tells."""
+    return cloud_of(*(str(values.get(name) or "") for name in ("token_uri", "host", "scope")))
+
+
+def in_cloud(belongs: str, cloud: Cloud) -> str:
+    """What belongs into a field, in a cloud."""
+    here = Cloud.WORLDWIDE
+    return belongs.replace(here.authority, cloud.authority).replace(here.imap_host, cloud.imap_host)
 
 
 def _is_quoted(value: str) -> bool:
@@ -173,18 +194,18 @@ def check_tls(tls: str, inbox: str) -> None:
 # ---- the table
 
 _APP = "Entra admin center > App registrations > your app"
-BELONGS = {  # what to put into a field, and where it is found
-    "host": "outlook.office365.com",
+BELONGS = {  # what to put into a field, and where it is found; see in_cloud()
+    "host": Cloud.WORLDWIDE.imap_host,
     "port": "993",
     "user": "the mailbox_name, the address of the mailbox to read (Entra admin center > Users > "
     "the mailbox > User principal name)",
     "folder": "INBOX",
-    "token_uri": "https://login.microsoftonline.com/<tenant_id>/oauth2/v2.0/token with the "
+    "token_uri": f"{Cloud.WORLDWIDE.authority}/<tenant_id>/oauth2/v2.0/token with the "
     f"tenant_id, the Directory (tenant) ID ({_APP} > Overview)",
     "client_id": f"the client_id, the Application (client) ID ({_APP} > Overview)",
     "client_secret": f"the client_secret, the Value of a client secret ({_APP} > Certificates & "
     "secrets; it is shown once, so make a new one if it is lost)",
-    "scope": "https://outlook.office365.com/.default",
+    "scope": Cloud.WORLDWIDE.scope,
     "tls": "implicit, or starttls",
     "debug": "true or false",
 }
@@ -195,7 +216,8 @@ _TYPE_IT = "Type the value, or paste it as plain text."
 _NEW_SECRET = f"Copy the Value of a client secret ({_APP} > Certificates & secrets)."
 _COPY_CLIENT_ID = f"Copy the Application (client) ID from {_APP} > Overview."
 _COPY_TENANT_ID = f"Copy the Directory (tenant) ID from {_APP} > Overview."
-_USE_SCOPE = "Write https://outlook.office365.com/.default."
+_WRITE = "Write {belongs}."
+_ONE_CLOUD = "Write {belongs}, or take host, scope and token endpoint from another cloud."
 _OBJECT_ID = (
     "The enterprise_object_id (Entra ID > Enterprise apps > the application > Overview"
     " > Object ID) belongs in New-ServicePrincipal, not here."
@@ -243,7 +265,11 @@ RULES = (
     Rule(id="server-no-host", severity="error", fields=("host",),
          when=lambda c: not _HOST.fullmatch(c.value),
          message="is not a host name.",
-         fix="Write the host name alone, such as outlook.office365.com."),
+         fix="Write the host name alone, such as {belongs}."),
+    Rule(id="server-host", severity="warning", fields=("host",),
+         when=lambda c: not _is_mail_host(c.value) and is_error("entra", c.others),
+         message="is not a host where Exchange Online serves IMAP.",
+         fix="Write {belongs}, unless a proxy or another server is meant."),
     Rule(id="port-no-number", severity="error", fields=("port",),
          when=lambda c: not _is_port(c.value),
          message="is not a number from 1 to 65535.", fix="Write 993."),
@@ -262,9 +288,9 @@ RULES = (
     Rule(id="host-of-another-cloud", severity="warning", fields=("host",),
          when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
          message="is a host of another Microsoft cloud than that of the token endpoint.",
-         fix="Take host, scope and token endpoint from one cloud."),
+         fix=_ONE_CLOUD),
     Rule(id="user-no-address", severity="exchange", fields=("user",),
-         when=lambda c: not _ADDRESS.fullmatch(c.value),
+         when=lambda c: not is_address(c.value),
          message="is not a plain mail address.", fix=_ENTER),
     # -- the token endpoint
     Rule(id="uri-http", severity="error", fields=("token_uri",),
@@ -284,7 +310,7 @@ RULES = (
          when=lambda c: not _url(c.value).path.strip("/"),
          message="ends at the host: a token endpoint has a path.", fix=_ENTER),
     Rule(id="tenant-not-specific", severity="error", fields=("token_uri",),
-         when=lambda c: tenant_of(c.value) in ("common", "organizations", "consumers"),
+         when=lambda c: is_tenant_of_many(tenant_of(c.value) or ""),
          message="names common, organizations or consumers, where no application can sign in.",
          fix=_COPY_TENANT_ID),
     Rule(id="tenant-malformed", severity="error", fields=("token_uri",),
@@ -293,23 +319,34 @@ RULES = (
     Rule(id="uri-host", severity="warning", fields=("token_uri",),
          when=lambda c: not _is_familiar_host(c.value),
          message="its host is not one of Microsoft's.",
-         fix="Write login.microsoftonline.com, unless another host is meant."),
+         fix="Enter {belongs}, unless another host is meant."),
     # -- the application
     Rule(id="client-id-quoted", severity="entra", fields=("client_id",),
          when=lambda c: _is_quoted(c.value),
          message="has quotes inside its quotes.", fix="Write the ID alone."),
     Rule(id="client-id-address", severity="entra", fields=("client_id",),
-         when=lambda c: _ADDRESS.fullmatch(c.value),
+         when=lambda c: is_address(c.value),
          message="is a mail address.", fix=_COPY_CLIENT_ID),
     Rule(id="client-id-no-guid", severity="entra", fields=("client_id",),
-         when=lambda c: not _is_id(c.value),
+         when=lambda c: not is_id(c.value),
          message="is not a GUID.", fix=_COPY_CLIENT_ID),
     Rule(id="client-id-is-tenant", severity="entra", fields=("client_id",),
          when=lambda c: c.value.casefold() == tenant_of(c.others["token_uri"]),
          message="is the tenant ID.", fix=_COPY_CLIENT_ID),
+    Rule(id="client-id-exchange", severity="entra", fields=("client_id",),
+         when=lambda c: c.value.casefold() == EXCHANGE_ID,
+         message="is the ID of Office 365 Exchange Online itself.", fix=_COPY_CLIENT_ID),
     Rule(id="secret-id", severity="entra", fields=("client_secret",),
-         when=lambda c: _is_id(c.value.strip()),
+         when=lambda c: is_id(c.value.strip()),
          message="looks like a GUID: it is the Secret ID, not the Value.", fix=_NEW_SECRET),
+    Rule(id="secret-token", severity="entra", fields=("client_secret",),
+         when=lambda c: _JWT.match(c.value.strip()),
+         message="is a token or an assertion (a JWT), not a client secret.",
+         fix=f"{_NEW_SECRET} A token goes to open(token=...)."),
+    Rule(id="secret-thumbprint", severity="entra", fields=("client_secret",),
+         when=lambda c: _THUMBPRINT.fullmatch(c.value.strip()),
+         message="looks like the thumbprint of a certificate.",
+         fix=f"{_NEW_SECRET} For a certificate, give the file with its key, not its thumbprint."),
     Rule(id="secret-blanks", severity="entra", fields=("client_secret",),
          when=lambda c: re.search(r"\s", c.value),
          message="contains a space, perhaps at its end; it would be sent too.",
@@ -321,17 +358,17 @@ RULES = (
     # -- the scope
     Rule(id="scope-graph", severity="entra", fields=("scope",),
          when=lambda c: is_graph_scope(c.value),
-         message="is a scope of Microsoft Graph, whose tokens IMAP refuses.", fix=_USE_SCOPE),
+         message="is a scope of Microsoft Graph, whose tokens IMAP refuses.", fix=_WRITE),
     Rule(id="scope-not-default", severity="entra", fields=("scope",),
          when=lambda c: not _DEFAULT_SCOPE.fullmatch(c.value),
-         message="is not one resource and /.default.", fix=_USE_SCOPE),
+         message="is not one resource and /.default.", fix=_WRITE),
     Rule(id="scope-of-another-cloud", severity="warning", fields=("scope",),
-         when=lambda c: differing_clouds(c.value, c.others["token_uri"]),
-         message="is for another Microsoft cloud than that of the token endpoint.",
-         fix="Take host, scope and token endpoint from one cloud."),
+         when=lambda c: _is_scope_of_another_cloud(c.value, c.others),
+         message="is for another Microsoft cloud than that of the token endpoint or of the host.",
+         fix=_ONE_CLOUD),
     Rule(id="scope-resource", severity="warning", fields=("scope",),
          when=lambda c: not is_exchange_audience(c.value.casefold().removesuffix("/.default")),
-         message="is not a scope of Exchange Online.", fix=_USE_SCOPE),
+         message="is not a scope of Exchange Online.", fix=_WRITE),
     # -- the log
     Rule(id="debug-unknown", severity="warning", fields=("debug",),
          when=lambda c: c.value not in ("true", "false"),

@@ -41,7 +41,8 @@ def _by_ipython(error: BaseException) -> list[str]:
 def _shortened(error: BaseException) -> BaseException:
     """A copy of the error, notes included, that knows the caller's frames only."""
     kind = type(error)
-    shown = kind.__new__(kind, *error.args)  # a subclass may have an __init__ of its own
+    shown = kind.__new__(kind)  # a subclass may have an __init__ of its own
+    BaseException.__init__(shown, *error.args)
     vars(shown).update(vars(error))
     shown.__traceback__ = _callers_part(error.__traceback__)
     shown.__cause__ = _behind(error.__cause__)

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from exo_imap_oauth._advice_table import (
+    BUNDLE,
     INSTEAD,
     PAGES,
     PLAIN_TEXT,
@@ -24,8 +25,9 @@ from exo_imap_oauth._advice_table import (
     Row,
     Stage,
 )
+from exo_imap_oauth._arguments import Instead, wrong_kind
 from exo_imap_oauth._text import is_guid, one_line
-from exo_imap_oauth.clouds import Cloud, cloud_of_host, is_exchange_audience
+from exo_imap_oauth.clouds import Cloud, cloud_of, is_exchange_audience
 from exo_imap_oauth.powershell import environment_option, quote
 
 __all__ = ["ADVICE_IDS", "RETRYABLE", "Advice", "Stage", "advise", "explain"]
@@ -127,6 +129,10 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
         >>> advise("a1 NO [AUTHENTICATIONFAILED] Authentication failed.") is None
         True
     """
+    if not isinstance(message, str):
+        instead = {"builtins.Exception": Instead("pass its text: str(error)")}
+        page = "reference/api/advice"
+        raise wrong_kind("message", message, "a string", page=page, instead=instead)
     text = _undone(message)
     codes = _codes(text)
     row = (
@@ -282,9 +288,14 @@ class _Known:
         return template.format_map(literals)
 
     def page(self, name: str) -> str:
-        """A link to a page of the worldwide admin center, if the IDs in it are known to be IDs."""
-        if not name or self._cloud is not Cloud.WORLDWIDE:
+        """A link to a page of the admin center, if the IDs in it are known to be IDs.
+
+        In the other clouds it is the beginning of their portal: their links are not known.
+        """
+        if not name:
             return ""
+        if self._cloud is not Cloud.WORLDWIDE:
+            return f" Portal: {self._cloud.portal}"
         values = self._values
         if "oid" in values:  # of two object IDs the one in the token is right
             values = values | {"enterprise_object_id": values["oid"]}
@@ -304,12 +315,7 @@ def _server(known: dict[str, str]) -> str:
 
 
 def _cloud(known: dict[str, str]) -> Cloud:
-    """The cloud of the first host that tells."""
-    urls = (_URL.match(known.get(name, "")) for name in ("token_uri", "aud"))
-    for host in (*(url[1] for url in urls if url), known.get("host", "")):
-        if cloud := cloud_of_host(host):
-            return cloud
-    return Cloud.WORLDWIDE
+    return cloud_of(*(known.get(name, "") for name in ("token_uri", "aud", "host", "scope")))
 
 
 class _Literals(dict[str, str]):

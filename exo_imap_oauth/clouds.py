@@ -20,9 +20,9 @@ _ENTRA_HOST = re.compile(
           | windows\.net | microsoft\.com | chinacloudapi\.cn )""",
     re.VERBOSE,
 )
+_DOD_HOSTS = ("outlook-dod.office365.us", "webmail.apps.mil")
 _EXCHANGE_HOST = re.compile(
-    r"""(?: outlook | partner | outlook-dod )\.       # outlook-dod.office365.us
-        (?: office | office365 | outlook )\.(?:com|us|cn)""",
+    r"""(?: outlook | partner )\.(?: office | office365 | outlook )\.(?:com|us|cn)""",
     re.VERBOSE,
 )
 _GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn")
@@ -35,45 +35,84 @@ _CONSENT_HOST = "ps.outlook.com"
 class Cloud(Enum):
     """A Microsoft cloud.
 
-    The scope strings outside the worldwide cloud follow its pattern and are not documented
-    by Microsoft for app-only IMAP; ``TokenSource(scope=...)`` overrides them.
+    ``US_GOVERNMENT`` is GCC High; a tenant of GCC is in the worldwide cloud. ``US_DOD`` has the
+    same token endpoints as GCC High and hosts of its own.
+
+    Microsoft documents the authorities, the hosts and the portals. The scope strings outside the
+    worldwide cloud follow its pattern; for app-only IMAP they are not documented, and nobody is
+    known to have shown them there. ``TokenSource(scope=...)`` overrides them.
 
     Attributes:
         authority: Base URL of the Entra endpoints, without a trailing slash.
         imap_host: Host name of the Exchange Online IMAP service.
         scope: The scope of the client-credentials request: the Exchange resource and
             ``/.default``.
+        portal: Base URL of the portal with the app registrations.
     """
 
     authority: str
     imap_host: str
     scope: str
+    portal: str
 
-    WORLDWIDE = ("https://login.microsoftonline.com", "outlook.office365.com")
-    US_GOVERNMENT = ("https://login.microsoftonline.us", "outlook.office365.us")
-    CHINA = ("https://login.partner.microsoftonline.cn", "partner.outlook.cn")
+    WORLDWIDE = (
+        "https://login.microsoftonline.com", "outlook.office365.com", "https://entra.microsoft.com"
+    )  # fmt: skip
+    US_GOVERNMENT = (
+        "https://login.microsoftonline.us", "outlook.office365.us", "https://portal.azure.us"
+    )  # fmt: skip
+    US_DOD = ("https://login.microsoftonline.us", _DOD_HOSTS[0], "https://portal.azure.us")
+    CHINA = (
+        "https://login.partner.microsoftonline.cn", "partner.outlook.cn", "https://portal.azure.cn"
+    )  # fmt: skip
 
-    def __init__(self, authority: str, imap_host: str) -> None:
+    def __init__(self, authority: str, imap_host: str, portal: str) -> None:
         self.authority = authority
         self.imap_host = imap_host
         self.scope = f"https://{imap_host}/.default"
+        self.portal = portal
+
+
+_BY_DOMAIN = {
+    "com": (Cloud.WORLDWIDE,),
+    "net": (Cloud.WORLDWIDE,),  # login.windows.net
+    "us": (Cloud.US_GOVERNMENT, Cloud.US_DOD),
+    "cn": (Cloud.CHINA,),
+}
+
+
+def clouds_of(address: str) -> tuple[Cloud, ...]:
+    """The clouds that an address of Entra or Exchange Online, a host or URL, may be of."""
+    host = _host_in(address)
+    if host in _DOD_HOSTS:
+        return (Cloud.US_DOD,)
+    if is_entra_host(host) and host != _OLDER_US_LOGIN:
+        return _BY_DOMAIN[host.rpartition(".")[2]]
+    return _BY_DOMAIN[host.rpartition(".")[2]][:1] if is_exchange_host(host) else ()
 
 
 def cloud_of_host(host: str) -> Cloud | None:
-    """The cloud of a host of Entra or Exchange Online, or None where it is not known."""
-    if not (is_entra_host(host) or is_exchange_host(host)) or host.casefold() == _OLDER_US_LOGIN:
-        return None
-    return {"us": Cloud.US_GOVERNMENT, "cn": Cloud.CHINA}.get(
-        host.casefold().rpartition(".")[2], Cloud.WORLDWIDE
-    )
+    """The first cloud that a host of Entra or Exchange Online may be of, or None if none is known."""
+    return next(iter(clouds_of(host)), None)
+
+
+def cloud_of(*addresses: str) -> Cloud:
+    """The one cloud that all addresses may be of; those that contradict earlier ones are left out.
+
+    It is the worldwide one where nothing tells.
+    """
+    clouds = tuple(Cloud)
+    for address in addresses:
+        clouds = tuple(cloud for cloud in clouds_of(address) if cloud in clouds) or clouds
+    return clouds[0]
 
 
 def differing_clouds(one: str, other: str) -> tuple[Cloud, Cloud] | None:
     """The clouds of two addresses, hosts or URLs, if they are known to be different ones."""
-    clouds = cloud_of_host(_host_in(one)), cloud_of_host(_host_in(other))
-    if clouds[0] is None or clouds[1] is None or clouds[0] is clouds[1]:
+    ones, others = clouds_of(one), clouds_of(other)
+    if not ones or not others or {*ones} & {*others}:
         return None
-    return clouds[0], clouds[1]
+    return ones[0], others[0]
 
 
 def _host_in(address: str) -> str:
@@ -89,7 +128,8 @@ def is_entra_host(host: str) -> bool:
 
 def is_exchange_host(host: str) -> bool:
     """Whether it is a host of Exchange Online."""
-    return _EXCHANGE_HOST.fullmatch(host.casefold()) is not None
+    host = host.casefold()
+    return host in _DOD_HOSTS or _EXCHANGE_HOST.fullmatch(host) is not None
 
 
 def is_exchange_audience(audience: str) -> bool:

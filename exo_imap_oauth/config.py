@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import wrong_kind
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
@@ -104,7 +105,11 @@ def load_config(
 
     Raises:
         ConfigError: Everything that cannot work, each with file, line and fix.
+        TypeError: ``path`` is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        expected = "the path of a folder or file"
+        raise wrong_kind("path", path, expected, page="reference/configuration")
     findings = Findings()
     layers = Layers(Path(path), os.environ if environ is None else environ, findings)
     with_secrets = certificate is None and assertion is None

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import time
-from base64 import urlsafe_b64encode
-from hashlib import sha1, sha256
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import CERTIFICATE, FILES, wrong_kind
 from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
 from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.errors import TokenError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from exo_imap_oauth._credentials.certificate import KeyPair
+    from exo_imap_oauth._credentials.certificate_file import CertificateFile
 
 _JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 _LONGEST_JWT = 65_536  # characters; Kubernetes' have about 1,000
@@ -150,32 +151,24 @@ class ClientCertificate:
     needs the extra ``certificate``: ``pip install 'exo-imap-oauth[certificate]'``. Make one with
     :meth:`from_pem` or :meth:`from_pfx`. Two that were made from one certificate are equal.
 
-    It cannot be pickled, since it holds a private key; load it in each process.
+    A file that has changed is read again before the next token request, so that a renewed
+    certificate needs no restart. The identity stays that of the first one: the token at hand is
+    not dropped, and what was equal stays equal.
 
-    Attributes:
-        expires_on: When the certificate expires, in Unix seconds.
-        thumbprint: The SHA-1 digest of the certificate, as the portal shows it: 40 hexadecimal
-            digits in capitals. It tells certificates apart and is no secret.
+    It cannot be pickled, since it holds a private key; load it in each process.
     """
 
-    __slots__ = ("_key", "_s256", "_valid_from", "expires_on", "fingerprint", "thumbprint")
+    __slots__ = ("_file", "_first", "fingerprint")
 
-    expires_on: int
-    thumbprint: str
     fingerprint: bytes
-    """A digest of the certificate."""
+    """A digest of the certificate that was read first."""
 
-    def __init__(self, pair: KeyPair) -> None:
-        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - on use
-
-        key, certificate = pair
-        der = certificate.public_bytes(Encoding.DER)
-        self._key = key
-        self._valid_from = int(certificate.not_valid_before_utc.timestamp())
-        self.expires_on = int(certificate.not_valid_after_utc.timestamp())
-        self.thumbprint = sha1(der, usedforsecurity=False).hexdigest().upper()
-        self.fingerprint = sha256(der).digest()
-        self._s256 = urlsafe_b64encode(self.fingerprint).rstrip(b"=").decode()
+    def __init__(self, pair: KeyPair, file: CertificateFile | None = None) -> None:
+        if not isinstance(pair, tuple):  # but a path, which from_pem() or from_pfx() takes
+            raise wrong_kind("pair", pair, CERTIFICATE, page="how-to/certificate", instead=FILES)
+        self._first = pair
+        self._file = file
+        self.fingerprint = pair.digest
 
     @classmethod
     def from_pem(
@@ -197,13 +190,11 @@ class ClientCertificate:
             OSError: The file cannot be read.
             ImportError: The extra ``certificate`` is not installed.
         """
-        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+        from exo_imap_oauth._credentials.certificate_file import read, usable  # noqa: PLC0415 - on use
 
-        loaded = load(path_or_bytes, password, "PEM")
+        found = read(path_or_bytes, password, "PEM")
         del path_or_bytes, password
-        if isinstance(loaded, Exception):
-            raise loaded
-        return cls(loaded)
+        return cls(*usable(found))
 
     @classmethod
     def from_pfx(
@@ -218,13 +209,25 @@ class ClientCertificate:
         Raises:
             Exception: As for :meth:`from_pem`.
         """
-        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+        from exo_imap_oauth._credentials.certificate_file import read, usable  # noqa: PLC0415 - on use
 
-        loaded = load(path_or_bytes, password, "PFX")
+        found = read(path_or_bytes, password, "PFX")
         del path_or_bytes, password
-        if isinstance(loaded, Exception):
-            raise loaded
-        return cls(loaded)
+        return cls(*usable(found))
+
+    @property
+    def _pair(self) -> KeyPair:
+        return self._first if self._file is None else self._file.pair
+
+    @property
+    def expires_on(self) -> int:
+        """When the certificate expires, in Unix seconds."""
+        return self._pair.expires_on
+
+    @property
+    def thumbprint(self) -> str:
+        """Its SHA-1 digest, as the portal shows it: 40 hexadecimal digits in capitals."""
+        return self._pair.thumbprint
 
     @property
     def known(self) -> dict[str, str]:
@@ -233,17 +236,20 @@ class ClientCertificate:
 
     @property
     def may_change(self) -> bool:
-        """It never does."""
-        return False
+        """Whether it was read from a file."""
+        return self._file is not None
 
     @property
     def secrets(self) -> list[str]:
         """Nothing, since the key is in no text."""
         return []
 
-    def current(self) -> Self:
-        """This certificate."""
-        return self
+    def current(self) -> ClientCertificate:
+        """The certificate that is in the file now, if it was read from one."""
+        if self._file is None:
+            return self
+        self._file.look_again()
+        return ClientCertificate(self._pair)
 
     def form_fields(self, purpose: Purpose) -> dict[str, str]:
         """The form fields with a new assertion, which is valid for five minutes.
@@ -257,12 +263,11 @@ class ClientCertificate:
 
         import jwt  # noqa: PLC0415 - loaded already, to build this
 
-        from exo_imap_oauth._credentials.certificate import (  # noqa: PLC0415 - the same
-            validity_problem,
-        )
         from exo_imap_oauth.advice import explain  # noqa: PLC0415 - the same
 
-        if problem := validity_problem(self._valid_from, self.expires_on):
+        if self._file is not None:
+            return self.current().form_fields(purpose)
+        if problem := self._pair.problem():
             advice = explain(
                 "certificate-not-registered", client_id=purpose.client_id, **self.known
             )
@@ -277,8 +282,8 @@ class ClientCertificate:
             "iat": now,
             "exp": now + _ASSERTION_LIFETIME,
         }
-        headers = {"typ": "JWT", "x5t#S256": self._s256}
-        return _assertion_fields(jwt.encode(claims, self._key, algorithm="PS256", headers=headers))
+        key, headers = self._pair.key, {"typ": "JWT", "x5t#S256": self._pair.x5t_s256}
+        return _assertion_fields(jwt.encode(claims, key, algorithm="PS256", headers=headers))
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -292,12 +297,12 @@ class ClientCertificate:
 
     @override
     def __repr__(self) -> str:
-        if not hasattr(self, "_s256"):  # in a traceback of __init__
+        if not hasattr(self, "fingerprint"):  # in a traceback of __init__
             return object.__repr__(self)
-        until = time.strftime("%Y-%m-%d", time.gmtime(self.expires_on))
-        return f"<{type(self).__name__} {self.thumbprint} until {until}>"
+        until = self._pair.certificate.not_valid_after_utc
+        return f"<{type(self).__name__} {self.thumbprint} until {until:%Y-%m-%d}>"
 
-    # It never changes, and dataclasses.asdict() copies what it finds.
+    # A copy would hold the key once more, and dataclasses.asdict() copies what it finds.
     def __copy__(self) -> Self:
         return self
 

@@ -9,11 +9,25 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from exo_imap_oauth._arguments import (
+    REPLIES,
+    kind_of,
+    refuses_inbox,
+    require_context,
+    wrong_kind,
+)
 from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, Token
 from exo_imap_oauth._imap.client import way_in
-from exo_imap_oauth._imap.connection import Server, connect, in_time, leave, require_tls
+from exo_imap_oauth._imap.connection import (
+    Server,
+    connect,
+    in_time,
+    leave,
+    require_client,
+    require_tls,
+)
 from exo_imap_oauth._imap.folders import folder_argument
 from exo_imap_oauth._imap.mailbox import ask_status, select
 from exo_imap_oauth._imap.replies import (
@@ -57,6 +71,7 @@ _HIGHEST_PORT = 65_535
 _MAX_SAID = 4_000  # bytes of a reply that an error may quote
 
 
+@refuses_inbox
 def authenticate_xoauth2(
     imap: imaplib.IMAP4,
     user: str,
@@ -96,7 +111,8 @@ def authenticate_xoauth2(
         ConnectionFailed: The server closed the connection, or did not answer in time.
         ImapError: The server does not offer XOAUTH2, or said something else.
         TokenError: The source got no token.
-        TypeError: ``token`` is none of the above, or has to be awaited.
+        TypeError: ``imap`` is no client of imaplib, or ``token`` is none of the above or has to be
+            awaited; the text says what to pass.
         ValueError: ``user`` or ``token`` holds characters that would forge the message.
 
     What a foreign credential or a function raises is passed on unchanged, except that a note with
@@ -104,9 +120,10 @@ def authenticate_xoauth2(
     """
     bearer = Bearer(user, token, scope)
     del token
+    require_client(imap)
     bearer.check()
-    if not require_tls(imap, allow_unverified=allow_unverified_tls):
-        _warn_of_unverified_tls()
+    if unverified := require_tls(imap, allow_unverified=allow_unverified_tls):
+        _warn_of_unverified_tls(unverified)
     timeout: float | None = imap.sock.gettimeout()
     with in_time(imap, None if timeout is None else way_in(timeout)):
         log_in(imap, bearer)
@@ -115,16 +132,17 @@ def authenticate_xoauth2(
 
 
 @functools.cache  # once per process, unless it is made an error: that is not kept
-def _warn_of_unverified_tls() -> None:
+def _warn_of_unverified_tls(unverified: str) -> None:
     warnings.warn(
-        "a token is sent over TLS to a server whose certificate was not verified: whoever is in"
-        " between can read the mailbox. Use a verifying ssl_context, and not"
+        f"a token is sent over TLS that does not verify {unverified}. Whoever is in between may"
+        " be able to read the mailbox. Use a verifying ssl_context, and not"
         " allow_unverified_tls=True.",
         UnverifiedTlsWarning,
-        stacklevel=3,  # who called authenticate_xoauth2
+        stacklevel=4,  # who called authenticate_xoauth2
     )
 
 
+@refuses_inbox
 def open_mailbox(
     user: str,
     token: Token,
@@ -187,6 +205,7 @@ def open_mailbox(
     if not isinstance(host, str) or not host:
         raise ValueError(f"host must be the server's name, not {host!r}")
     check_seconds("timeout", timeout)
+    require_context(ssl_context)
     return _mailbox(
         bearer,
         Server(host, port, starttls),
@@ -287,13 +306,15 @@ def ok(reply: tuple[str, list[Any]]) -> list[Any]:
 def _problem_of(reply: object) -> TypeError | ValueError | None:
     """Why something is no reply, or None."""
     if not isinstance(reply, tuple):
-        return TypeError(f"a reply is a pair of status and data, not {type(reply).__name__}")
+        expected = "a pair of status and data, such as imap.search(None, 'UNSEEN') returns"
+        page = "reference/api/imap"
+        return wrong_kind("a reply", reply, expected, page=page, instead=REPLIES)
     parts = cast("tuple[object, ...]", reply)
     if len(parts) != 2:  # noqa: PLR2004 - status and data
-        return TypeError("a reply is a pair of status and data, not tuple")
+        return TypeError(f"a reply is a pair of status and data, not a tuple of {len(parts)}")
     status, data = parts
     if not isinstance(status, str) or not isinstance(data, list):
-        kinds = f"{type(status).__name__} and {type(data).__name__}"
+        kinds = f"{kind_of(status)} and {kind_of(data)}"
         return TypeError(f"a reply is a pair of a string and a list, not of {kinds}")
     if status in ("OK", "NO", "BAD", "BYE"):
         return None

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import wrong_kind
 from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
-from exo_imap_oauth._inbox_rules import BELONGS, check_tls
+from exo_imap_oauth._inbox_rules import BELONGS, check_tls, cloud_in, in_cloud
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigError
@@ -175,13 +176,13 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         """
         if not isinstance(cloud, Cloud):
             del fields  # it may hold the secret, and tracebacks hold frames
-            raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
+            raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
         values: dict[str, Any] = {"host": cloud.imap_host, "scope": cloud.scope, **fields}
         del fields  # the same
         try:
             return cls(token_uri=tenant_uri(cloud, tenant_id), **values)
         except ConfigError as error:
-            renamed = with_tenant(error)
+            renamed = with_tenant(error, cloud)
         finally:
             values.clear()
         raise renamed
@@ -296,7 +297,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         check.warnings.extend(self.warnings)  # a misspelt variable explains what is missing
         for name in ("token_uri", "client_id"):
             if getattr(self, name) is None:
-                check.add(name, "is missing.", f"Add it: {BELONGS[name]}.")
+                belongs = in_cloud(BELONGS[name], cloud_in(self._values()))
+                check.add(name, "is missing.", f"Add it: {belongs}.")
         if not self._credential():
             check.add(
                 "client_secret",
@@ -338,7 +340,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         try:
             mailbox = open_mailbox(
                 self.user,
-                token,
+                token=token,
                 host=self.host,
                 port=self.port,
                 starttls=self.tls == "starttls",

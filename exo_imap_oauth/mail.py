@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from exo_imap_oauth._arguments import REPLIES, kind_of, wrong_kind
 from exo_imap_oauth._frames import without_locals
 from exo_imap_oauth._mail.message import Mail, mail_of
 from exo_imap_oauth._mail.replies import fetched
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Mail", "message"]
 
-_WHAT_TO_PASS = (
-    "give the whole reply to one FETCH, such as"
-    " message(imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')), or its data"
+_REPLY = (
+    "the whole reply to one FETCH, such as imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')"
 )
+_WHAT_TO_PASS = f"give {_REPLY}, or its data"
 
 
 @without_locals
@@ -72,9 +73,11 @@ def _data_of(reply: object) -> Iterable[object]:
             raise TypeError(f"a pair of status and data was expected: {_WHAT_TO_PASS}")
         data = ok(cast("tuple[str, list[Any]]", reply))
     if not isinstance(data, list):
-        raise TypeError(f"not {type(data).__name__}: {_WHAT_TO_PASS}")
+        expected = f"{_REPLY} returns, or its data"
+        page = "reference/api/mail"
+        raise wrong_kind("reply", data, expected, page=page, instead=REPLIES)
     parts = cast("list[object]", data)
     for part in parts:
         if part is not None and not isinstance(part, bytes | bytearray | tuple):
-            raise TypeError(f"not a list of {type(part).__name__}: {_WHAT_TO_PASS}")
+            raise TypeError(f"not a list of {kind_of(part)}: {_WHAT_TO_PASS}")
     return parts

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from exo_imap_oauth._arguments import wrong_kind
+from exo_imap_oauth._identifiers import is_address, is_id, problem_of_tenant
 from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
-from exo_imap_oauth.clouds import Cloud
+from exo_imap_oauth.clouds import EXCHANGE_ID, Cloud
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
 # Each of these ends a single-quoted string, and two in a row stand for one: ' and its
 # typographic forms, see about_Quoting_Rules and the language specification, section 2.3.5.2.
 _SINGLE_QUOTES: Final = re.compile("(['\u2018\u2019\u201a\u201b])")
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
-_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 section 3.2.3
-_ADDRESS: Final = re.compile(rf"(?=.{{3,254}}\Z){_ATOM}(?:\.{_ATOM})*@{_DOMAIN.pattern}")
+_PAGE: Final = "reference/api/powershell"
 
-# What Microsoft's page "Connect to Exchange Online PowerShell" gives for Microsoft 365 operated by
-# 21Vianet and for GCC High; for DoD, which has the same Entra authority, it is O365USGovDoD.
+# What Microsoft's page "Connect to Exchange Online PowerShell" gives.
 _ENVIRONMENTS: Final = {
     Cloud.WORLDWIDE: "",
     Cloud.US_GOVERNMENT: " -ExchangeEnvironmentName O365USGovGCCHigh",
+    Cloud.US_DOD: " -ExchangeEnvironmentName O365USGovDoD",
     Cloud.CHINA: " -ExchangeEnvironmentName O365China",
 }
-_DOD_HINT: Final = "\n    # The line above is for GCC High. For DoD write O365USGovDoD."
 
 _SCRIPT: Final = """\
 # Lets one application read mailboxes of Exchange Online over IMAP. Running it again is harmless.
@@ -112,23 +111,30 @@ def exchange_setup_script(
         enterprise_object_id: Object ID of the Enterprise application, not of the App registration.
         mailboxes: Addresses of the mailboxes, at least one.
         display_name: A name for the service principal within Exchange.
-        cloud: The cloud of the tenant. :attr:`Cloud.US_GOVERNMENT` is GCC High; the script says
-            what a DoD tenant writes instead.
+        cloud: The cloud of the tenant. :attr:`Cloud.US_GOVERNMENT` is GCC High.
 
     Returns:
         The script.
 
     Raises:
-        TypeError: If ``mailboxes`` is one string, or ``cloud`` is not a Cloud.
+        TypeError: If ``mailboxes`` is one string, or another argument is of a wrong kind.
         ValueError: If a value cannot be what it is said to be, or cannot be quoted.
     """
-    if isinstance(mailboxes, str | bytes):
-        raise TypeError("mailboxes is one string; give a list of addresses")
     if not isinstance(cloud, Cloud):
-        raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
+        raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
+    if isinstance(mailboxes, str | bytes) or not isinstance(mailboxes, Iterable):
+        raise wrong_kind("mailboxes", mailboxes, "a list of addresses", page=_PAGE)
     addresses = list(dict.fromkeys(mailboxes))
+    ids = {
+        "tenant_id": tenant_id,
+        "client_id": client_id,
+        "enterprise_object_id": enterprise_object_id,
+    }
+    for name, value in (*ids.items(), *(("a mailbox", address) for address in addresses)):
+        if not isinstance(value, str):
+            raise wrong_kind(name, value, "a string", page=_PAGE)
     problems = [
-        *_problems_of_ids(tenant_id, client_id, enterprise_object_id),
+        *_problems_of_ids(**ids),
         *_problems_of_mailboxes(addresses),
     ]
     if display_name is not None and not display_name.strip():
@@ -137,7 +143,7 @@ def exchange_setup_script(
         raise ValueError("; ".join(problems))
     return _SCRIPT.format(
         tenant_id=quote(tenant_id),
-        environment=environment_option(cloud) + (_DOD_HINT if cloud is Cloud.US_GOVERNMENT else ""),
+        environment=environment_option(cloud),
         client_id=quote(client_id),
         enterprise_object_id=quote(enterprise_object_id),
         naming="" if display_name is None else f" -DisplayName {quote(display_name)}",
@@ -146,10 +152,10 @@ def exchange_setup_script(
 
 
 def _problems_of_ids(tenant_id: str, client_id: str, enterprise_object_id: str) -> Generator[str]:
-    if not (is_guid(tenant_id) or _DOMAIN.fullmatch(tenant_id)):
-        yield f"tenant_id {tenant_id!r} is neither an ID nor a domain"
-    if not is_guid(client_id):
-        yield f"client_id {client_id!r} is not an ID"
+    if problem := problem_of_tenant(tenant_id):
+        yield f"tenant_id {tenant_id!r} {problem}"
+    if not is_id(client_id) or client_id.lower() == EXCHANGE_ID:
+        yield f"client_id {client_id!r} is not the ID of an application of yours"
     if not is_guid(enterprise_object_id):
         yield f"enterprise_object_id {enterprise_object_id!r} is not an ID"
     if client_id.lower() == enterprise_object_id.lower():
@@ -160,5 +166,5 @@ def _problems_of_mailboxes(addresses: list[str]) -> Generator[str]:
     if not addresses:
         yield "mailboxes is empty"
     for address in addresses:
-        if not _ADDRESS.fullmatch(address):
+        if not is_address(address):
             yield f"{address!r} is not a mailbox address"

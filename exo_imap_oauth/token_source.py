@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import FILES, kind_of, wrong_kind
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
@@ -95,7 +96,9 @@ class TokenSource:
         if isinstance(credential, Exception):
             raise credential
         if not isinstance(cloud, Cloud):
-            raise TypeError(f"cloud must be a Cloud, not {type(cloud).__name__}")
+            raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
+        if cache is not None and (isinstance(cache, type) or not hasattr(cache, "discard")):
+            raise wrong_kind("cache", cache, "a TokenCache", page="how-to/many-workers")
         self._request = TokenRequest(
             tenant_id=tenant_id,
             client_id=client_id,
@@ -218,7 +221,7 @@ class TokenSource:
         This reaches all sources of the same identity and the cache.
         """
         if not isinstance(token, AccessToken):
-            kind = type(token).__name__
+            kind = kind_of(token)
             del token  # tracebacks hold frames
             raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
         self._slot.invalidate(token)
@@ -256,7 +259,5 @@ def _credential(
         return error.with_traceback(None)
     if isinstance(certificate, ClientCertificate):
         return certificate
-    kind = type(certificate).__name__
-    return TypeError(
-        f"certificate must be a ClientCertificate, not {kind}: use ClientCertificate.from_pem()"
-    )
+    page = "how-to/certificate"
+    return wrong_kind("certificate", certificate, "a ClientCertificate", page=page, instead=FILES)

@@ -66,7 +66,7 @@ def test_a_token_for_graph_lacks_the_role_anyway_so_the_audience_is_named_first(
         "https://outlook.office365.com/",
         "https://OUTLOOK.office.com",
         "00000002-0000-0ff1-ce00-000000000000",
-        "https://outlook-dod.office365.us",
+        "https://webmail.apps.mil",
         "https://ps.outlook.com",  # Microsoft names it for consent: not known to be wrong
         *(cloud.scope.removesuffix("/.default") for cloud in Cloud),
     ],

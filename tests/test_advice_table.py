@@ -159,7 +159,9 @@ def test_what_is_mended_in_the_portal_links_to_its_page(advice_id: str, blade: s
     assert "Entra admin center > Entra ID >" in explain(advice_id).fix
     assert "https://" not in explain(advice_id, client_id="<client_id>").fix
     china = f"{Cloud.CHINA.authority}/{TENANT}"
-    assert "https://" not in explain(advice_id, **IDS, token_uri=china).fix
+    assert explain(advice_id, **IDS, token_uri=china).fix.endswith(
+        " Portal: https://portal.azure.cn"
+    )
     fix = explain(advice_id, **IDS).fix
     assert re.search(rf"Page: https://entra\.microsoft\.com/#view/\S+/~/{blade}/\S*{CLIENT}$", fix)
 

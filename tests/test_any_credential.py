@@ -304,7 +304,7 @@ CANNOT = [
     (Aio(), "the function Aio has to be awaited.*give a plain function"),
     (functools.partial(fetch_token), "the function partial has to be awaited"),
     (gives_a_coroutine, "the function gives_a_coroutine has to be awaited"),
-    (AioCredential, "not the class AioCredential itself"),
+    (AioCredential, r"not the class [\w.]+AioCredential itself"),
     (lambda: {"access_token": TOKEN}, r"<lambda>\(\) gave no token with a text, but dict"),
     (lambda: None, r"<lambda>\(\) gave no token with a text, but NoneType"),
     ({"access_token": TOKEN}, "a function that returns a token.*, not dict"),

@@ -53,7 +53,7 @@ def test_a_user_without_an_address_is_an_error_at_exchange_however_it_is_spelt(
     tmp_path: Path, server: str, is_exchange: bool
 ) -> None:
     errors, warnings = errors_and_warnings(tmp_path, server=server, user="inbox")
-    assert (errors, warnings) == ((["user"], []) if is_exchange else ([], ["user"]))
+    assert (errors, warnings) == ((["user"], []) if is_exchange else ([], ["server", "user"]))
 
 
 @pytest.mark.parametrize("host", ["login.microsoftonline.com", "LOGIN.Microsoftonline.com"])

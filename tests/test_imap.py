@@ -159,8 +159,8 @@ def test_a_forgotten_step_raises_its_error_with_the_command_that_mends_it(
 @pytest.mark.parametrize(
     ("change", "advice"),
     [
-        ({"client_id": "00000000-1111-4222-8333-444444444444"}, "application-not-found"),
-        ({"tenant": "00000000-1111-4222-8333-444444444444"}, "tenant-not-found"),
+        ({"client_id": "f0000000-1111-4222-8333-444444444444"}, "application-not-found"),
+        ({"tenant": "f0000000-1111-4222-8333-444444444444"}, "tenant-not-found"),
         ({"scope": "https://outlook.office365.com/IMAP.AccessAsApp"}, "scope-not-default"),
         ({"scope": "https://nowhere.example/.default"}, "resource-not-found"),
     ],

@@ -107,7 +107,7 @@ def test_a_cloud_is_named(cloud: Cloud, spelling: type[str]) -> None:
     assert inbox.warnings == ()
     (problem,) = problems_of({"CLOUD": "mars"})
     assert problem.key == "EXO_IMAP_CLOUD"
-    assert "worldwide, us_government, china" in problem.message
+    assert "worldwide, us_government, us_dod, china" in problem.message
 
 
 def test_a_variable_that_is_empty_is_as_good_as_unset_where_there_is_a_default() -> None:

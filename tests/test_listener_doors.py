@@ -56,7 +56,7 @@ class _AsyncCallable:
     ("wrong", "says"),
     [
         ("print", "handle must be a function, to be called with the inbox, not str"),
-        (None, "not NoneType"),
+        (None, "not None"),
         (_coroutine, "handle is async"),
         (_AsyncCallable(), "handle is async"),
     ],
@@ -354,7 +354,7 @@ def test_no_warning_is_given_for_the_names_of_today(server: MailServer) -> None:
         InboxListener(
             inbox_of(server),
             handle,
-            token=TokenSource("t", "22222222-2222-4222-8222-222222222222", "secret"),
+            token=TokenSource("contoso.example", "22222222-2222-4222-8222-222222222222", "secret"),
             poll_interval=1,
             initial_backoff=1,
             max_backoff=1,

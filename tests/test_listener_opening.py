@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.mail import Mail
 
 HELD = AccessToken(token="held", expires_on=0, refresh_on=0, obtained_on=0.0)
-OURS = TokenSource("t", "22222222-2222-4222-8222-222222222222", "secret")
+OURS = TokenSource("contoso.example", "22222222-2222-4222-8222-222222222222", "secret")
 
 
 def ending(seconds: float, **fields: Any) -> AccessToken:

@@ -27,6 +27,7 @@ KNOWN = {name: value for name, value in VALUES.items() if isinstance(value, str)
     [
         (Cloud.WORLDWIDE, ""),
         (Cloud.US_GOVERNMENT, " -ExchangeEnvironmentName O365USGovGCCHigh"),
+        (Cloud.US_DOD, " -ExchangeEnvironmentName O365USGovDoD"),
         (Cloud.CHINA, " -ExchangeEnvironmentName O365China"),
     ],
 )
@@ -35,7 +36,7 @@ def test_the_script_connects_to_the_cloud(cloud: Cloud, option: str) -> None:
     assert not PARSER.parse(script.encode()).root_node.has_error
     connect = [line.strip() for line in script.splitlines() if "Connect-ExchangeOnline" in line]
     assert connect == [f"Connect-ExchangeOnline -Organization 'contoso.onmicrosoft.com'{option}"]
-    assert ("O365USGovDoD" in script) is (cloud is Cloud.US_GOVERNMENT)
+    assert ("O365USGovDoD" in script) is (cloud is Cloud.US_DOD)
 
 
 def test_the_cloud_is_worldwide_unless_another_is_named() -> None:

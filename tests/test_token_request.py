@@ -45,7 +45,7 @@ def test_a_context_that_does_not_verify_gets_no_secret(verify_mode: ssl.VerifyMo
         ({"token_uri": "https://u:p@login.example/token"}, "neither user"),
         ({"token_uri": "https://login.example/token#x"}, "fragment"),
         ({"tenant_id": ""}, "tenant_id is empty"),
-        ({"tenant_id": "a/b"}, "GUID or a domain name"),
+        ({"tenant_id": "a/b"}, "the tenant alone, not a URL"),
         ({"tenant_id": "a b"}, "tenant_id holds ' ' at position 1"),
         ({"client_id": "x\x01"}, r"client_id holds '\x01'"),
         ({"client_secret": ""}, "secret is empty"),

@@ -12,7 +12,14 @@ from exo_imap_oauth._cmsbs.keys import KEYS, PRIMARY
 from exo_imap_oauth._cmsbs.layers import Layers, unquoted
 from exo_imap_oauth._cmsbs.mistakes import CHECKS_OF, Written
 from exo_imap_oauth._cmsbs.spelling import Misspellings, Owners
-from exo_imap_oauth._inbox_rules import BLANKS, MAX_VALUE, PLACEHOLDER, is_error
+from exo_imap_oauth._inbox_rules import (
+    BLANKS,
+    MAX_VALUE,
+    PLACEHOLDER,
+    cloud_in,
+    in_cloud,
+    is_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -247,7 +254,8 @@ class _Reader:
             if misspelt is not None:
                 self._findings.add("missing-misspelt", misspelt, key=names[0])
             elif not self._findings.incomplete:
-                self._findings.add("missing", draft.at(key.name), belongs=key.belongs)
+                belongs = in_cloud(key.belongs, cloud_in(draft.values))
+                self._findings.add("missing", draft.at(key.name), belongs=belongs)
             self._explained.add(names[-1])  # listeners that inherit it need not say so again
 
     def _find_mistakes(self, draft: _Draft) -> None:
@@ -263,7 +271,7 @@ class _Reader:
                     draft.at(name),
                     severity="error" if fatal else "warning",
                     key=keys.documented(name, draft.name),
-                    belongs=KEYS[name].belongs,
+                    belongs=in_cloud(KEYS[name].belongs, cloud_in(draft.values)),
                 )
                 if fatal:
                     break

@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import re
 import time
+from base64 import urlsafe_b64encode
+from hashlib import sha1, sha256
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -19,6 +21,8 @@ from exo_imap_oauth._files import read_file, reason
 from exo_imap_oauth._text import one_line
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -44,6 +48,47 @@ class KeyPair(NamedTuple):
 
     key: RSAPrivateKey
     certificate: x509.Certificate
+
+    @property
+    def expires_on(self) -> int:
+        """When the certificate expires, in Unix seconds."""
+        return int(self.certificate.not_valid_after_utc.timestamp())
+
+    @property
+    def thumbprint(self) -> str:
+        """Its SHA-1 digest, as the portal shows it."""
+        return sha1(self._der(), usedforsecurity=False).hexdigest().upper()
+
+    @property
+    def digest(self) -> bytes:
+        """Its SHA-256 digest."""
+        return sha256(self._der()).digest()
+
+    @property
+    def x5t_s256(self) -> str:
+        """The same, as the header of an assertion has it (RFC 7515 section 4.1.8)."""
+        return urlsafe_b64encode(self.digest).rstrip(b"=").decode()
+
+    def problem(self) -> str | None:
+        """Why the certificate cannot be used now, or None."""
+        valid_from = self.certificate.not_valid_before_utc
+        now = time.time()
+        if now >= self.expires_on:
+            return (
+                f"the certificate expired on {_date(self.certificate.not_valid_after_utc)}. Make a"
+                f" new one, upload it ({_PAGE}) and use that."
+            )
+        if now < valid_from.timestamp() - _CLOCK_SKEW:
+            return (
+                f"the certificate is not valid before {_date(valid_from)}. Wait until then, or set"
+                " the clock of this machine if it is wrong."
+            )
+        return None
+
+    def _der(self) -> bytes:
+        from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415 - on use
+
+        return self.certificate.public_bytes(Encoding.DER)
 
 
 class _Unusable(ValueError):
@@ -78,46 +123,25 @@ def load(
             data = source
         else:
             path = _path(source, container)
-            where = one_line(str(path))
             data = read_file(path, _MAX_FILE)
+            where = one_line(str(path))  # it is one, and no secret in its place
         pair = _from_pem(data, secret) if container == "PEM" else _from_pfx(data, secret)
     except OSError as error:
         # The constructor picks the subclass by the number, such as FileNotFoundError.
-        return OSError(error.errno, f"the certificate cannot be read: {reason(error)}", where)
+        text = f"the certificate cannot be read: {reason(error)}"
+        return OSError(error.errno, text, one_line(str(source)))
     except TypeError as error:
         return TypeError(*error.args)
     except _Unusable as error:
         return ValueError(f"{where}: {error}")
     except Exception as error:  # noqa: BLE001 - its text and frames may hold anything
         return ValueError(f"{where}: it cannot be read ({type(error).__name__})")
-    problem = validity_problem(
-        pair.certificate.not_valid_before_utc.timestamp(),
-        pair.certificate.not_valid_after_utc.timestamp(),
-    )
+    problem = pair.problem()
     return ValueError(f"{where}: {problem}") if problem else pair
 
 
-def validity_problem(valid_from: float, expires_on: float) -> str | None:
-    """Why a certificate cannot be used now, or None. Times are Unix seconds."""
-    now = time.time()
-    if now >= expires_on:
-        return (
-            f"the certificate expired on {_date(expires_on)}. Make a new one, upload it"
-            f" ({_PAGE}) and use that."
-        )
-    if now < valid_from - _CLOCK_SKEW:
-        return (
-            f"the certificate is not valid before {_date(valid_from)}. Wait until then, or set"
-            " the clock of this machine if it is wrong."
-        )
-    return None
-
-
-def _date(seconds: float) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-    except (OverflowError, ValueError):  # what a machine's calendar does not hold
-        return "another day"
+def _date(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
 # ---- what was given --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
 
+from exo_imap_oauth._arguments import TOKENS, wrong_kind
 from exo_imap_oauth._credentials.callables import is_async
 from exo_imap_oauth._errors_base import lines_of
 from exo_imap_oauth.access_token import AccessToken
@@ -77,10 +78,9 @@ def problem_of_source(source: object, name: str, expected: str) -> TypeError | N
     """
     given: object = source.function if isinstance(source, _Function) else source
     asked = getattr(given, "get_token", given)
-    if isinstance(given, type):
-        return TypeError(f"{name} must be {expected}, not the class {given.__name__} itself")
-    if not callable(asked):
-        return TypeError(f"{name} must be {expected}, not {name_of(source)}")
+    if isinstance(given, type) or not callable(asked):
+        page = "reference/api/imap"
+        return wrong_kind(name, given, expected, page=page, instead=TOKENS)
     return _to_be_awaited(source) if is_async(asked) else None
 
 

@@ -48,6 +48,7 @@ def log_in(imap: imaplib.IMAP4, bearer: Bearer) -> None:
         ImapError: The server did not log in the user; its class says why.
         TokenError: The source got no token.
     """
+    bearer.host = host_of(imap)
     _require_mechanism(imap, bearer)
     bearer.obtain()
     refusal: Exception | None = _authenticate(imap, bearer)

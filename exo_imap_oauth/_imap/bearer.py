@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
 
+from exo_imap_oauth._arguments import kind_of
 from exo_imap_oauth._credentials.foreign import (
     GivesToken,
     SupportsGetToken,
@@ -49,10 +50,11 @@ _EXPECTED = (
 class Bearer:
     """A user and a token, kept out of the local variables that a traceback shows."""
 
-    __slots__ = ("_began", "_issued", "_refused", "_scope", "_token", "login_said", "user")
+    __slots__ = ("_began", "_issued", "_refused", "_scope", "_token", "host", "login_said", "user")
 
     def __init__(self, user: str, token: Token, scope: str | None) -> None:
         self.user = user
+        self.host = ""  # of the server, once there is a login
         self.login_said = ""  # a reason in the server's OK, fit to be quoted
         self._token = sealed(token)
         self._scope = scope
@@ -68,7 +70,7 @@ class Bearer:
     def check(self) -> None:
         """Raise TypeError or ValueError for a user or token that cannot work."""
         if not isinstance(self.user, str):
-            raise TypeError(f"user must be a string, not {type(self.user).__name__}")
+            raise TypeError(f"user must be a string, not {kind_of(self.user)}")
         if problem := check_user(self.user):
             raise ValueError(problem)
         if isinstance(self._token, AccessToken):
@@ -129,6 +131,7 @@ class Bearer:
             "client_id": claims.get("appid") or claims.get("azp"),
             "aud": claims.get("aud"),
             "oid": claims.get("oid"),
+            "host": self.host or None,
         }
         known = {name: value for name, value in named.items() if isinstance(value, str)}
         if claims:

@@ -7,6 +7,7 @@ import imaplib
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth._arguments import CLIENTS, what_is_unverified, wrong_kind
 from exo_imap_oauth._imap.client import Client, NotImapError, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import (
@@ -139,28 +140,41 @@ def _hang_up(imap: Client | None) -> None:
         imap.hang_up()
 
 
-def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> bool:
+def require_client(imap: object) -> None:
+    """Refuse what is no client of imaplib; nothing can be said of its connection.
+
+    Raises:
+        TypeError: It is not one.
+    """
+    if not isinstance(imap, imaplib.IMAP4):
+        expected = "a connected client of imaplib, such as imaplib.IMAP4_SSL"
+        page = "how-to/use-with/imaplib"
+        raise wrong_kind("imap", imap, expected, page=page, instead=CLIENTS)
+
+
+def require_tls(imap: imaplib.IMAP4, *, allow_unverified: bool) -> str:
     """Refuse a connection over which a token must not go; nothing is sent.
 
     Returns:
-        Whether it is verified.
+        What is not verified, as a part of a sentence; empty where all is.
 
     Raises:
         InsecureConnectionError: It is plain or, unless allowed, not verified.
     """
+    where = host_of(imap)
     context = getattr(getattr(imap, "sock", None), "context", None)
     if context is None:
         raise _insecure(
-            f"the connection to {host_of(imap)} is plain",
+            f"the connection to {where} is plain",
             "imap.starttls(ssl_context=ssl.create_default_context())",
         )
-    is_verified = context.verify_mode != ssl.CERT_NONE and context.check_hostname
-    if not is_verified and not allow_unverified:
+    unverified = what_is_unverified(context)
+    if unverified and not allow_unverified:
         raise _insecure(
-            f"the TLS connection to {host_of(imap)} does not verify the server's certificate",
+            f"the TLS connection to {where} does not verify {unverified}",
             "imap = imaplib.IMAP4_SSL(host, ssl_context=ssl.create_default_context())",
         )
-    return bool(is_verified)
+    return unverified
 
 
 def _insecure(what: str, remedy: str) -> InsecureConnectionError:

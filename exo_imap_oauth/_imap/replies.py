@@ -16,6 +16,7 @@ from exo_imap_oauth.errors import (
     MailboxNotConnected,
     SessionExpired,
     Throttled,
+    TokenError,
 )
 
 if TYPE_CHECKING:
@@ -172,7 +173,10 @@ def known_body_error(
 def is_broken(error: Exception) -> bool:
     """Whether the connection is lost, or out of step with the server's replies."""
     over_long = "got more than " in str(error)  # imaplib stops reading within a line
-    return isinstance(error, (imaplib.IMAP4.abort, OSError)) or over_long
+    is_lost = isinstance(error, (imaplib.IMAP4.abort, OSError)) and not isinstance(
+        error, TokenError
+    )
+    return is_lost or over_long
 
 
 def is_out_of_step(error: Exception) -> bool:

@@ -12,6 +12,8 @@ from exo_imap_oauth._inbox_rules import (
     RULES,
     TENANT_BELONGS,
     Checked,
+    cloud_in,
+    in_cloud,
     is_error,
     worded,
 )
@@ -130,7 +132,10 @@ class InboxCheck:
             self.add(field, message, "Keep one of them.")
         for field in ("token_uri", "client_id") if given else ():
             if others.get(field) is None:
-                self.add(field, "is missing.", f"Add it: {self._belongs[field]}.")
+                self.add(field, "is missing.", f"Add it: {self._belonging(field, others)}.")
+
+    def _belonging(self, field: str, values: Mapping[str, object]) -> str:
+        return in_cloud(self._belongs.get(field, ""), cloud_in(values))
 
     def texts(self, texts: Mapping[str, str]) -> dict[str, str]:
         """Hold each text against the rules, up to the first error.
@@ -146,7 +151,7 @@ class InboxCheck:
                 if not rule.concerns(field) or not rule.when(checked):
                     continue
                 fatal = is_error(rule.severity, others)
-                fix = rule.fix.format(belongs=self._belongs.get(field, ""))
+                fix = rule.fix.format(belongs=self._belonging(field, others))
                 self.add(field, rule.message, fix, fatal=fatal)
                 if fatal:
                     break
@@ -183,17 +188,17 @@ def tenant_uri(cloud: Cloud, tenant_id: str) -> str:
     return f" {uri}" if is_padded else uri
 
 
-def with_tenant(error: ConfigError) -> ConfigError:
+def with_tenant(error: ConfigError, cloud: Cloud) -> ConfigError:
     """The error of an inbox whose token endpoint was given by its tenant."""
     return ConfigError(
         str(error.args[0]),
-        problems=map(_of_tenant, error.problems),
-        warnings=map(_of_tenant, error.warnings),
+        problems=[_of_tenant(problem, cloud) for problem in error.problems],
+        warnings=[_of_tenant(problem, cloud) for problem in error.warnings],
     )
 
 
-def _of_tenant(problem: ConfigProblem) -> ConfigProblem:
+def _of_tenant(problem: ConfigProblem, cloud: Cloud) -> ConfigProblem:
     if problem.key != "token_uri":
         return problem
-    fix = problem.fix.replace(BELONGS["token_uri"], TENANT_BELONGS)
+    fix = problem.fix.replace(in_cloud(BELONGS["token_uri"], cloud), TENANT_BELONGS)
     return replace(problem, key="tenant_id", fix=fix)

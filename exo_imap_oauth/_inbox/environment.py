@@ -123,13 +123,14 @@ class _Reader:
     def _certificate(self, password: str | None) -> object:
         from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
 
-        path = Path(self._variables["CERTIFICATE_FILE"])
-        is_pfx = path.suffix.casefold() in (".pfx", ".p12")
+        path = self._variables["CERTIFICATE_FILE"]
+        is_pfx = path.casefold().endswith((".pfx", ".p12"))
         read = ClientCertificate.from_pfx if is_pfx else ClientCertificate.from_pem
         try:
-            return read(files.read_file(path, files.MAX_VALUE_FILE), password=password or None)
+            return read(path, password=password or None)
         except OSError as error:
-            self._unreadable("CERTIFICATE_FILE", error)
+            why = f"its file{files.shown_path(path)}: {error.strerror}."
+            self._add("CERTIFICATE_FILE", why, "Check path and permissions.")
         except ImportError as error:
             why = f"cannot be used: {error}."
             self._add("CERTIFICATE_FILE", why, "Install that extra.")

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from exo_imap_oauth._arguments import INBOXES, Instead, kind_of, wrong_kind
 from exo_imap_oauth._credentials.callables import is_async
 from exo_imap_oauth._text import check_seconds, one_line
 from exo_imap_oauth.inbox import InboxConfig
@@ -48,15 +49,25 @@ _RENAMED = {
 }
 
 
+_PAGE = "how-to/listen"
+_SEVERAL = "a configuration or a list of InboxConfig"
+_LISTEN = Instead("for several inboxes there is listen()")
+_OF_ONE = INBOXES | {
+    "exo_imap_oauth.config.CmsbsConfig": _LISTEN,
+    "builtins.list": _LISTEN,
+    "builtins.dict": _LISTEN,
+}
+_ONE = {"exo_imap_oauth": Instead("put a single one into a list: [inbox]")}
+
+
 def several(inboxes: object) -> list[InboxConfig]:
     """The inboxes, each of them another folder."""
     if isinstance(inboxes, InboxConfig):
-        raise TypeError("listen() takes several inboxes; put a single one into a list: [inbox]")
+        raise wrong_kind("inboxes", inboxes, _SEVERAL, page=_PAGE, instead=_ONE)
     if isinstance(inboxes, Mapping):
         inboxes = cast("Mapping[str, object]", inboxes).values()
     if not isinstance(inboxes, Iterable) or isinstance(inboxes, str):
-        kind = type(inboxes).__name__
-        raise TypeError(f"inboxes must be a configuration or a list of InboxConfig, not {kind}")
+        raise wrong_kind("inboxes", inboxes, _SEVERAL, page=_PAGE, instead=INBOXES)
     listed = [checked_inbox(inbox) for inbox in cast("Iterable[object]", inboxes)]
     if not listed:
         raise ValueError("there is no inbox to listen to")
@@ -77,15 +88,12 @@ def several(inboxes: object) -> list[InboxConfig]:
 def checked_inbox(inbox: object) -> InboxConfig:
     if isinstance(inbox, InboxConfig):
         return inbox
-    kind = type(inbox).__name__
-    several = "; for several inboxes there is listen()" if isinstance(inbox, Iterable) else ""
-    raise TypeError(f"an inbox must be an InboxConfig, not {kind}{several}")
+    raise wrong_kind("inbox", inbox, "an InboxConfig", page=_PAGE, instead=_OF_ONE)
 
 
 def check_function(name: str, function: object) -> None:
     if not callable(function):
-        kind = type(function).__name__
-        raise TypeError(f"{name} must be a function, to be called with the inbox, not {kind}")
+        raise wrong_kind(name, function, "a function, to be called with the inbox", page=_PAGE)
     if is_async(function):
         raise TypeError(f"{name} is async, so nobody would await it; give a plain function")
 
@@ -95,7 +103,7 @@ def check_count(name: str, value: object) -> None:
     if value is None and name == "longest":
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a whole number, not {kind_of(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
 

@@ -38,7 +38,7 @@ class MessageNotHandled(ExoImapOAuthError):
     __module__ = "exo_imap_oauth.listener"
 
     def __init__(
-        self, message: str, *, advice: Advice | None = None, uid: int = 0, attempts: int = 0
+        self, message: str, advice: Advice | None = None, *, uid: int = 0, attempts: int = 0
     ) -> None:
         super().__init__(message, advice=advice, retryable=True)
         self.uid = uid

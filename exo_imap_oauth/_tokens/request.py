@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from exo_imap_oauth._arguments import kind_of, require_context, what_is_unverified
+from exo_imap_oauth._identifiers import problem_of_tenant, tenant_of
 from exo_imap_oauth._text import check_seconds
 from exo_imap_oauth.errors import InsecureConnectionError
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from exo_imap_oauth.credentials import Purpose
 
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-]*")
 
 
 class Credential(Protocol):
@@ -122,17 +123,19 @@ def token_uri_of(authority: str, tenant_id: str) -> str:
 
     Raises:
         TypeError: The tenant is not a string.
-        ValueError: It is neither a GUID nor a domain name.
+        ValueError: It is neither a GUID nor a domain name, or stands for many tenants.
     """
     _check_text("tenant_id", tenant_id)
-    if not _TENANT.fullmatch(tenant_id):
-        raise ValueError(f"tenant_id must be a GUID or a domain name, not {tenant_id!r}")
+    if "/" in tenant_id:
+        raise ValueError(f"tenant_id must be the tenant alone, not a URL: {tenant_id!r}")
+    if problem := problem_of_tenant(tenant_id):
+        raise ValueError(f"tenant_id {tenant_id!r} {problem}")
     return f"{authority}/{tenant_id}/oauth2/v2.0/token"
 
 
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a string, not {kind_of(value)}")
     if not value:
         raise ValueError(f"{name} is empty")
     if found := _NOT_PLAIN.search(value):
@@ -145,6 +148,8 @@ def _check_token_uri(uri: str) -> None:
         message = f"token_uri must be an https URL, since the credential goes there, not {uri!r}"
     elif parts.username is not None or parts.password is not None or parts.fragment:
         message = "token_uri must have neither user, password nor fragment"
+    elif (tenant := tenant_of(uri)) is not None and (problem := problem_of_tenant(tenant)):
+        message = f"the tenant of token_uri, {tenant!r}, {problem}"
     else:
         return
     raise ValueError(message)
@@ -155,10 +160,12 @@ def check_trust(context: ssl.SSLContext | None) -> None:
 
     Raises:
         InsecureConnectionError: It does not.
+        TypeError: It is none.
     """
-    # CERT_NONE is 0; ssl itself is not loaded for this.
-    if context is not None and not (context.verify_mode and context.check_hostname):
+    require_context(context)
+    unverified = "" if context is None else what_is_unverified(context)
+    if unverified:
         raise InsecureConnectionError(
-            "the ssl_context does not verify certificate and host name, so that the credential"
-            " might go to anybody. Use: ssl_context=ssl.create_default_context()"
+            f"the ssl_context does not verify {unverified}, so that the credential might go to"
+            " anybody. Use: ssl_context=ssl.create_default_context()"
         )

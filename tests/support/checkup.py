@@ -30,7 +30,7 @@ CHECK_IDS = [
     "lifetime", "imap-endpoint", "mechanism", "authenticate", "mailbox",
 ]  # fmt: skip
 USER, OTHER = "inbox@contoso.example", "other@contoso.example"
-NOBODY = "00000000-1111-4222-8333-444444444444"
+NOBODY = "f0000000-1111-4222-8333-444444444444"
 GRAPH = "https://graph.microsoft.com/.default"
 
 
