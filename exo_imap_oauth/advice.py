@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus
 
 from exo_imap_oauth._advice_table import (
-    BUNDLE,
     INSTEAD,
     PAGES,
     PLAIN_TEXT,
