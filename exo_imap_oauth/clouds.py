@@ -91,6 +91,11 @@ def clouds_of(address: str) -> tuple[Cloud, ...]:
     return _BY_DOMAIN[host.rpartition(".")[2]][:1] if is_exchange_host(host) else ()
 
 
+def cloud_of_host(host: str) -> Cloud | None:
+    """The first cloud that a host of Entra or Exchange Online may be of, None if none is known."""
+    return next(iter(clouds_of(host)), None)
+
+
 def cloud_of(*addresses: str) -> Cloud:
     """The one cloud that all addresses may be of; those that contradict earlier ones are left out.
 
