@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.leaks import everything_in
 
-from exo_imap_oauth import Cloud, InboxConfig
+from exo_imap_oauth import Cloud, InboxConfig, check_setup
 from exo_imap_oauth._inbox.environment import FILES, OTHERS, VARIABLES
 from exo_imap_oauth.errors import ConfigError
 from exo_imap_oauth.listener import InboxListener
@@ -311,6 +311,9 @@ def test_what_only_a_token_could_do_without_is_missing_where_there_is_none(
         assert {problem.source for problem in problems} == {"environment"}
         assert "SALES_CERTIFICATE_FILE" in problems[-1].message
         assert "open(token=...)" in problems[-1].fix
+    (config, *_) = check_setup(inbox).checks
+    assert config.status == "failed"
+    assert all(f"environment: SALES_{name}: is missing" in config.detail for name in missing)
 
 
 @pytest.mark.parametrize(
