@@ -309,8 +309,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
     def _incomplete(self) -> ConfigError:
         check = InboxCheck(getattr(self, "_notation", BY_HAND))  # a copy has none
         check.warnings.extend(self.warnings)  # a misspelt variable explains what is missing
-        given = {name for name, value in self._values().items() if value is not None}
-        check.identity(given, needed=True)
+        check.identity(self._values(), needed=True)
         return check.error()
 
     def open(

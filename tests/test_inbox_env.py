@@ -348,6 +348,11 @@ def test_quotes_around_a_value_are_named(tmp_path: Path, name: str, quote: str) 
     assert "quotes" in problem.message
 
 
+def test_the_default_of_what_is_quoted_is_not_held_against_the_others() -> None:
+    problems = problems_of({"TLS": "starttls", "PORT": "'143'"})
+    assert [problem.key for problem in problems] == ["EXO_IMAP_PORT"]
+
+
 @pytest.mark.parametrize("name", ["USER_FILE", "CLIENT_SECRET_FILE", *FILES])
 def test_quotes_around_a_path_are_named(tmp_path: Path, name: str) -> None:
     file = tmp_path / "value"

@@ -20,7 +20,7 @@ from exo_imap_oauth._text import HiddenText
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth.clouds import Cloud
 
@@ -126,7 +126,7 @@ class InboxCheck:
                 continue
             found = f"is of type {type(value).__name__}; it must be {_MUST_BE[field]}."
             self.add(field, found, f"Give it {_TO_GIVE[field]}.")
-        self.identity({field for field, value in values.items() if value is not None})
+        self.identity(values)
         texts = {
             field: _text(value) for field, value in fitting.items() if _is_judged(field, value)
         }
@@ -135,12 +135,12 @@ class InboxCheck:
             self.add("folder", "is empty.", f"Enter {BELONGS['folder']}.")
         return fitting | {f: text for f, text in plain.items() if isinstance(fitting[f], str)}
 
-    def identity(self, given: Collection[str], *, needed: bool = False) -> None:
-        """Look at which of the fields that an application asks for its tokens with are given.
+    def identity(self, values: Mapping[str, object], *, needed: bool = False) -> None:
+        """Look at whether there is all that an application asks for its tokens with.
 
         Without any credential an inbox can be opened with a token, unless they are ``needed``.
         """
-        credentials = [field for field in CREDENTIALS if field in given]
+        credentials = [field for field in CREDENTIALS if values.get(field) is not None]
         for field in credentials[1:]:
             first = self.notation.name(credentials[0])
             message = f"is given beside {first}: an application proves its identity with one."
@@ -148,7 +148,7 @@ class InboxCheck:
         if not credentials and not needed:
             return
         for field in ("token_uri", "client_id"):
-            if field not in given:
+            if values.get(field) is None:
                 self.missing(field)
         if not credentials:
             *others, last = self.notation.instead

@@ -78,7 +78,7 @@ class _Reader:
         texts = self._texts()
         name = texts.pop("name", "").strip(BLANKS) or _inbox_of(self._prefix)
         values: dict[str, Any] = {**self.check.texts(texts), **self._credentials(), "name": name}
-        self._find_missing()
+        self._find_missing(values)
         values["debug"] = values.get("debug") == "true"
         if "port" in values and not self.check.errors:
             values["port"] = int(values["port"])
@@ -100,6 +100,8 @@ class _Reader:
             # What is empty is as good as unset where there is a default.
             if text is not None and (text.strip(BLANKS) or field in REQUIRED):
                 texts[field] = text.casefold() if field in _ONE_CASE else text
+            elif text is None and self._is_set(name):  # what it is to be is not its default
+                texts.pop(field, None)
         return texts
 
     def _cloud(self) -> Cloud:
@@ -125,7 +127,7 @@ class _Reader:
             found["client_secret"] = SecretFile(self._path("CLIENT_SECRET_FILE"))
         return found
 
-    def _find_missing(self) -> None:
+    def _find_missing(self, values: dict[str, Any]) -> None:
         """Note what is missing, in the same error as all else.
 
         Where nothing else is wrong, the inbox may be one to be opened with a token.
@@ -134,7 +136,8 @@ class _Reader:
             self.check.missing("user")
         is_meant = not self._set_fields.isdisjoint(("token_uri", "client_id"))
         needed = "user" not in self._set_fields or (is_meant and bool(self.check.errors))
-        self.check.identity(self._set_fields, needed=needed)
+        unusable = {field: "" for field in self._set_fields if values.get(field) is None}
+        self.check.identity(values | unusable, needed=needed)
 
     def _certificate(self, password: str | None) -> object:
         from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
