@@ -90,11 +90,7 @@ class _Reader:
         """The fields that are texts, and what stands for them."""
         cloud = self._cloud()
         texts = {"host": cloud.imap_host, "scope": cloud.scope, "port": "993", "tls": "implicit"}
-        tenant = self._text("TENANT_ID")
-        if tenant is not None and self._is_tenant_given:
-            texts["token_uri"] = tenant_uri(cloud, tenant)
-        elif tenant is not None:
-            self._contradict("TENANT_ID", "TOKEN_URI")
+        texts |= self._endpoint(cloud)
         for name, field in VARIABLES.items():
             text = self._text(name)
             # What is empty is as good as unset where there is a default.
@@ -103,6 +99,16 @@ class _Reader:
             elif text is None and self._is_set(name):  # what it is to be is not its default
                 texts.pop(field, None)
         return texts
+
+    def _endpoint(self, cloud: Cloud) -> dict[str, str]:
+        """The token endpoint, if it is given by its tenant."""
+        tenant = self._text("TENANT_ID")
+        if tenant is None:
+            return {}
+        if self._is_tenant_given:
+            return {"token_uri": tenant_uri(cloud, tenant)}
+        self._contradict("TENANT_ID", "TOKEN_URI")
+        return {}
 
     def _cloud(self) -> Cloud:
         name = (self._text("CLOUD") or "").strip(BLANKS)
