@@ -157,7 +157,7 @@ def _overridden(field: str, setting: Setting, secrets: set[str]) -> str:
 
 def _is_odd(field: str, value: str) -> bool:
     """Whether there is anything to say against the value of a field."""
-    check = InboxCheck("what was overridden")
+    check = InboxCheck()
     check.texts({field: value})
     return bool(check.errors or check.warnings)
 

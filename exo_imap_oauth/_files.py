@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at most
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
+SAVE_IN_UTF_8 = "Save the file in UTF-8, in PowerShell with Set-Content -Encoding UTF8."
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LOOKED_AT = 4_096  # bytes; even, so that no character is cut in two
 _LONGEST_PATH = 200
 _LONG_WORD = 12  # characters; names that mix capitals, small letters and digits are shorter
 _LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
@@ -62,8 +67,24 @@ def read_value(path: Path) -> str:
         OSError: As for :func:`read_file`.
         ValueError: The same, or the file is not text in UTF-8.
     """
-    text = read_file(path, MAX_VALUE_FILE).decode("utf-8-sig")
-    return re.sub(r"(?:\r\n|\n|\r)\Z", "", text)
+    data = read_file(path, MAX_VALUE_FILE)
+    if data.startswith(_UTF_16) or is_unmarked_utf_16(data):
+        raise OSError(
+            errno.EILSEQ, "it is not text in UTF-8, but in UTF-16, as PowerShell 5 writes"
+        )
+    return re.sub(r"(?:\r\n|\n|\r)\Z", "", data.decode("utf-8-sig"))
+
+
+def is_unmarked_utf_16(data: bytes) -> bool:
+    """Whether a text is in UTF-16 without a byte order mark: every second byte is 0, or most."""
+    begin = b"" if data.startswith(_UTF_16) else data[:_LOOKED_AT]
+    fewer, more = sorted((begin[::2].count(0), begin[1::2].count(0)))
+    return 4 * more > len(begin) and 4 * fewer < more
+
+
+def is_of_encoding(error: OSError | ValueError) -> bool:
+    """Whether it is the encoding why :func:`read_value` could not read a file."""
+    return isinstance(error, UnicodeDecodeError) or getattr(error, "errno", 0) == errno.EILSEQ
 
 
 def reason(error: OSError | ValueError) -> str:

@@ -108,6 +108,7 @@ _THUMBPRINT = re.compile(r"(?i)(?:[0-9a-f]{2}:?){20}(?:(?:[0-9a-f]{2}:?){12})?")
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
 _DEFAULT_SCOPE = re.compile(r"(?i)[^\s,;+]+/\.default")  # https://outlook.office365.com/.default
 _MAX_PORT = 65_535
+PADDED = "has spaces or line breaks around it; they are ignored here."
 
 
 def is_error(severity: Severity, values: Mapping[str, str]) -> bool:
@@ -167,8 +168,10 @@ def in_cloud(belongs: str, cloud: Cloud) -> str:
     return belongs.replace(here.authority, cloud.authority).replace(here.imap_host, cloud.imap_host)
 
 
-def _is_quoted(value: str) -> bool:
-    return value[:1] in ("'", '"') and value[-1:] == value[:1]
+def is_quoted(value: str) -> bool:
+    """Whether a pair of quotes encloses the whole of a value."""
+    plain = value.strip(BLANKS)
+    return len(plain) > 1 and plain[0] in ("'", '"') and plain[-1] == plain[0]
 
 
 def _is_port(value: str) -> bool:
@@ -243,9 +246,14 @@ RULES = (
     Rule(id="placeholder-whole", severity="error", fields=("client_secret", "folder"),
          when=lambda c: PLACEHOLDER.fullmatch(c.value.strip()),
          message="a placeholder is left in.", fix=_ENTER),
+    Rule(id="secret-line-break", severity="error", fields=("client_secret",),
+         when=lambda c: c.value != (text := c.value.rstrip("\r\n")) and not CONTROL.search(text),
+         message="ends in a line break, which would be sent too.",
+         fix=r"Remove it: echo -n writes none; in a .properties file, \n or \r at the end is one."),
     Rule(id="control-character", severity="error",
          when=lambda c: CONTROL.search(c.value),
-         message="holds a control character.", fix="Write the value again without it."),
+         message="holds a control character, such as a line break.",
+         fix="Write the value again without it."),
     Rule(id="folder-control", severity="error", fields=("folder",),
          when=lambda c: holds_control(c.value),
          message="holds a control character or a line separator, which no IMAP command can hold.",
@@ -260,7 +268,7 @@ RULES = (
          " does.", fix=_TYPE_IT),
     Rule(id="padded", severity="warning", but=("client_secret",),
          when=lambda c: c.padded,
-         message="has spaces around it; they are ignored here.", fix="Remove the spaces."),
+         message=PADDED, fix="Remove them."),
     # -- the connection
     Rule(id="server-no-host", severity="error", fields=("host",),
          when=lambda c: not _HOST.fullmatch(c.value),
@@ -322,8 +330,8 @@ RULES = (
          fix="Enter {belongs}, unless another host is meant."),
     # -- the application
     Rule(id="client-id-quoted", severity="entra", fields=("client_id",),
-         when=lambda c: _is_quoted(c.value),
-         message="has quotes inside its quotes.", fix="Write the ID alone."),
+         when=lambda c: is_quoted(c.value),
+         message="is enclosed in quotes.", fix="Write the ID alone."),
     Rule(id="client-id-address", severity="entra", fields=("client_id",),
          when=lambda c: is_address(c.value),
          message="is a mail address.", fix=_COPY_CLIENT_ID),
@@ -352,9 +360,8 @@ RULES = (
          message="contains a space, perhaps at its end; it would be sent too.",
          fix="Remove the space."),
     Rule(id="secret-quoted", severity="entra", fields=("client_secret",),
-         when=lambda c: _is_quoted(c.value),
-         message="has single quotes, or quotes inside its quotes.",
-         fix="Remove them; double quotes around the whole value do no harm."),
+         when=lambda c: is_quoted(c.value),
+         message="is enclosed in quotes, which would be sent too.", fix="Remove the quotes."),
     # -- the scope
     Rule(id="scope-graph", severity="entra", fields=("scope",),
          when=lambda c: is_graph_scope(c.value),

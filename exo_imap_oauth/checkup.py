@@ -54,7 +54,6 @@ _IDENTITY: Final = ("tenant_id", "client_id")
 _FOR_ADVICE: Final = (*_IDENTITY, "token_uri", "scope")
 _EXPECTED: Final = "a TokenSource, a credential or a function that returns a token"
 _OF_THE_WAY: Final = ("certificate-untrusted", "token-endpoint-unreachable", "imap-unreachable")
-_CREDENTIALS: Final = ("client_secret", "certificate", "assertion")  # of an inbox
 
 
 def check_setup(
@@ -211,11 +210,6 @@ class _Checkup:
             if problem := problem_of_source(self.source, "token_source", _EXPECTED):
                 raise problem
             return self.source
-        if not any(getattr(self.inbox, name, None) for name in _CREDENTIALS):
-            raise ExoImapOAuthError(
-                "there is no credential: give the inbox a client_secret, a certificate or an"
-                " assertion, or pass token_source="
-            )
         return self.inbox.token_source()
 
     def _learn(self, credential: Credential) -> None:

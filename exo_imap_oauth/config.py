@@ -16,6 +16,7 @@ from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
 from exo_imap_oauth._cmsbs.inboxes import Read, read_inboxes
 from exo_imap_oauth._cmsbs.layers import Layers
+from exo_imap_oauth._inbox.check import remember
 from exo_imap_oauth.errors import ConfigProblem as ConfigProblem  # noqa: PLC0414, TC001 - exported
 from exo_imap_oauth.inbox import InboxConfig as InboxConfig  # noqa: PLC0414 - exported
 
@@ -133,7 +134,7 @@ def _inbox(
     values = read.values
     # Empty where there is another credential.
     secret = read.secret_file or values["client_secret"] or None
-    return InboxConfig(
+    inbox = InboxConfig(
         user=values["user"],
         token_uri=values["token_uri"],
         client_id=values["client_id"],
@@ -148,3 +149,5 @@ def _inbox(
         debug=values["debug"] == "true",
         name=name,
     )
+    remember(inbox, read.warnings)
+    return inbox

@@ -15,8 +15,15 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from exo_imap_oauth._arguments import wrong_kind
-from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
-from exo_imap_oauth._inbox_rules import BELONGS, check_tls, cloud_in, in_cloud
+from exo_imap_oauth._inbox.check import (
+    BY_HAND,
+    CREDENTIALS,
+    InboxCheck,
+    remember,
+    tenant_uri,
+    with_tenant,
+)
+from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigError
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from exo_imap_oauth._inbox.check import Notation
     from exo_imap_oauth.credentials import ClientCertificate
     from exo_imap_oauth.errors import ConfigProblem
     from exo_imap_oauth.imap import OpenOptions, Token
@@ -56,9 +64,13 @@ class InboxFields(TypedDict, total=False):
 
 
 class _Judged:
-    """Holds what was found when the inbox was made; no field, so no part of ``asdict``."""
+    """Holds what was found when the inbox was made, and how it is written there.
 
-    __slots__ = ("_warnings",)
+    These are no fields, and so no part of ``asdict``, of a copy or of a pickle.
+    """
+
+    __slots__ = ("_notation", "_warnings")
+    _notation: Notation
     _warnings: tuple[ConfigProblem, ...]
 
 
@@ -136,7 +148,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
     ) -> None:
         given = dict(locals())
         del given["self"]
-        check = InboxCheck("InboxConfig")
+        check = InboxCheck()
         values = check.values(given)
         if check.errors:
             del self, user, token_uri, client_id, client_secret, certificate, assertion, scope
@@ -144,7 +156,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             raise check.error()
         for field_name, value in values.items():
             object.__setattr__(self, field_name, value)
-        object.__setattr__(self, "_warnings", tuple(check.warnings))
+        remember(self, check.warnings)
 
     # pytest takes a dataclass apart, and shows its fields, unless it has an __eq__ of its own.
     @override
@@ -197,13 +209,16 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         ``EXO_IMAP_CLIENT_SECRET`` and so on; ``EXO_IMAP_TENANT_ID`` and ``EXO_IMAP_CLOUD``
         can take the place of token endpoint, host and scope. ``EXO_IMAP_CLIENT_SECRET_FILE``
         names a file that holds the value; ``_FILE`` does the same for every other variable.
+        Without ``EXO_IMAP_NAME`` the inbox is named after the prefix: that of ``"SALES_"`` is
+        ``sales``.
 
         Args:
             prefix: What the names begin with.
             environ: The variables; by default those of the process.
 
         Raises:
-            ConfigError: It can never work; each problem has the name of its variable.
+            ConfigError: It can never work; each problem has the name of its variable. Where only
+                what gets a token is missing, :meth:`open` and :meth:`token_source` raise it.
         """
         from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
 
@@ -211,9 +226,9 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         del environ  # tracebacks hold frames
         if isinstance(found, ConfigError):
             raise found
-        values, warnings = found
+        values, check = found
         inbox = cls(**values)
-        object.__setattr__(inbox, "_warnings", warnings)
+        remember(inbox, check.warnings, check.notation)
         return inbox
 
     @property
@@ -229,7 +244,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         try:
             return self._warnings
         except AttributeError:  # a copy, or out of a pickle: these hold the fields only
-            check = InboxCheck("InboxConfig")
+            check = InboxCheck()
             check.values(self._values())
             return tuple(check.warnings)
 
@@ -293,18 +308,9 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         return {name: value for name, value in given.items() if value is not None}
 
     def _incomplete(self) -> ConfigError:
-        check = InboxCheck("InboxConfig")
+        check = InboxCheck(getattr(self, "_notation", BY_HAND))  # a copy has none
         check.warnings.extend(self.warnings)  # a misspelt variable explains what is missing
-        for name in ("token_uri", "client_id"):
-            if getattr(self, name) is None:
-                belongs = in_cloud(BELONGS[name], cloud_in(self._values()))
-                check.add(name, "is missing.", f"Add it: {belongs}.")
-        if not self._credential():
-            check.add(
-                "client_secret",
-                "is missing, and so are certificate and assertion: nothing proves who asks.",
-                "Add one of them, or open the inbox with open(token=...).",
-            )
+        check.identity(self._values(), needed=True)
         return check.error()
 
     def open(
@@ -325,6 +331,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         """
         from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
         from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415 - the same
+        from exo_imap_oauth._inbox.warned import warned_mailbox  # noqa: PLC0415 - the same
         from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same
         from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - the same
 
@@ -350,6 +357,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         except (TypeError, ValueError):
             token = None  # it may be anything, such as another library's dict with the text in it
             raise
+        mailbox = warned_mailbox(mailbox, self.warnings)
         if not self.debug:
             return mailbox
         where = f"{self.user} at {self.host}:{self.port}"

@@ -220,7 +220,7 @@ def test_a_token_endpoint_that_says_nothing_is_left_in_time(exchange: ReadyExcha
         ({"folder": "a\u2028b"}, "config", "control character"),
         ({"user": "a\ud800@contoso.example"}, "config", "surrogate"),
         ({"client_id": "an id"}, "config", "client_id"),
-        ({"client_secret": None}, "config", "there is no credential"),
+        ({"client_secret": None}, "config", "client_secret: is missing"),
         ({"token_uri": "https://[x/"}, "config", "Invalid IPv6 URL"),
         ({"host": "a" * 64 + ".example"}, "imap-endpoint", "Unicode"),
     ],

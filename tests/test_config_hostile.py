@@ -122,6 +122,31 @@ def test_wherever_it_stands_it_is_a_configuration_error(
     assert "the folder" in outcomes[3][1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="users as Linux has them")
+def test_a_conf_d_that_may_not_be_listed_is_told_as_such(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "conf.d"
+    folder.mkdir(mode=0)
+    tmp_path.joinpath("cmsbs.properties").write_text(HOW_TO)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, "."],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    folder.chmod(0o700)
+    kind, text = json.loads(done.stdout)
+    assert kind == "ConfigError"
+    assert "mistakes found: 1" in text
+    told = (
+        "the folder conf.d cannot be read: Permission denied. Allow the user that runs this"
+        " program to list and to enter it."
+    )
+    assert told in text
+
+
 @pytest.mark.parametrize("what", ["stat", "open"])
 def test_a_failure_of_the_system_is_a_configuration_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

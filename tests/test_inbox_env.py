@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 import pytest
 from support.leaks import everything_in
 
-from exo_imap_oauth import Cloud, InboxConfig
+from exo_imap_oauth import Cloud, InboxConfig, check_setup
 from exo_imap_oauth._inbox.environment import FILES, OTHERS, VARIABLES
 from exo_imap_oauth.errors import ConfigError
+from exo_imap_oauth.listener import InboxListener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from exo_imap_oauth.errors import ConfigProblem
+    from exo_imap_oauth.mail import Mail
     from exo_imap_oauth.testing import ReadyExchange
 
 TENANT = "b1f6ab12-3c4d-4e5f-8a9b-0c1d2e3f4a5b"
@@ -30,6 +32,10 @@ GOOD = {
     "CLIENT_ID": CLIENT,
     "CLIENT_SECRET": SECRET,
 }
+
+
+def handle(_: InboxConfig, __: Mail) -> None:
+    raise AssertionError
 
 
 def environ(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -95,8 +101,27 @@ def test_every_field_has_a_variable() -> None:
 
 def test_the_process_has_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environ().items():
-        monkeypatch.setenv(name.replace("EXO_IMAP_", "ORDERS_"), value)
-    assert InboxConfig.from_env("ORDERS_") == load()
+        monkeypatch.setenv(name, value)
+    assert InboxConfig.from_env() == load()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("EXO_IMAP_", "default"),
+        ("SALES_", "sales"),
+        ("EXO_IMAP_SALES_", "sales"),
+        ("Sales_EU_", "sales_eu"),
+        ("", "default"),
+    ],
+)
+def test_an_inbox_is_named_after_its_prefix(prefix: str, name: str) -> None:
+    values = {prefix + name.removeprefix("EXO_IMAP_"): text for name, text in environ().items()}
+    inbox = InboxConfig.from_env(prefix, environ=values)
+    assert inbox == dataclasses.replace(load(), name=name)
+    assert InboxConfig.from_env(prefix, environ=values | {f"{prefix}NAME": ""}) == inbox
+    other = InboxConfig.from_env(prefix, environ=values | {f"{prefix}NAME": "Orders"})
+    assert other.name == "Orders"
 
 
 @pytest.mark.parametrize("cloud", Cloud)
@@ -136,7 +161,69 @@ def test_only_one_line_end_is_no_part_of_a_secret(tmp_path: Path) -> None:
     file.write_text(f"{SECRET}\n\n")
     (problem,) = problems_of({"CLIENT_SECRET": None, "CLIENT_SECRET_FILE": str(file)})
     assert problem.key == "EXO_IMAP_CLIENT_SECRET_FILE"
-    assert "control character" in problem.message
+    assert problem.message.startswith("ends in a line break")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["USER", "CLIENT_SECRET"])
+def test_a_file_of_powershell_5_is_named_as_utf_16(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    file = tmp_path / "value"
+    file.write_bytes(f"{GOOD[name]}\r\n".encode(encoding))
+    (problem,) = problems_of({name: None, f"{name}_FILE": str(file)})
+    assert problem.key == f"EXO_IMAP_{name}_FILE"
+    assert "it is not text in UTF-8, but in UTF-16, as PowerShell 5 writes" in problem.message
+    assert problem.fix == "Save the file in UTF-8, in PowerShell with Set-Content -Encoding UTF8."
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (f"{SECRET}\r".encode(), ""),
+        (f"\ufeff{SECRET}\r\n".encode(), ""),
+        (f"{SECRET}\r\r".encode(), "ends in a line break"),
+        (f"{SECRET}\n\n".encode(), "ends in a line break"),
+        (f"{SECRET}\rsecond".encode(), "a control character, such as a line break"),
+        (f"{SECRET}\0".encode(), "a control character"),
+        (b"\0" * 40, "a control character"),
+        (f'"{SECRET}"\n'.encode(), "is enclosed in quotes"),
+        (f"{SECRET}\xe4".encode("latin-1"), "it is not text in UTF-8."),
+        (b"", "is empty"),
+    ],
+)
+def test_other_files_that_editors_and_shells_leave(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    file = tmp_path / "value"
+    file.write_bytes(content)
+    variables: dict[str, str | None] = {"CLIENT_SECRET": None, "CLIENT_SECRET_FILE": str(file)}
+    if not told:
+        read = load(variables).client_secret
+        assert callable(read)
+        assert read() == SECRET
+        return
+    (problem,) = problems_of(variables)
+    assert problem.key == "EXO_IMAP_CLIENT_SECRET_FILE"
+    assert told in problem.message
+
+
+def test_a_path_is_taken_without_the_blanks_around_it_and_with_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "value"
+    file.write_text(SECRET)
+    inbox = load({"CLIENT_SECRET": None, "CLIENT_SECRET_FILE": f" {file}\n"})
+    assert callable(inbox.client_secret)
+    assert inbox.client_secret() == SECRET
+    (warning,) = inbox.warnings
+    assert warning.key == "EXO_IMAP_CLIENT_SECRET_FILE"
+    assert warning.message == "has spaces or line breaks around it; they are ignored here."
+
+
+@pytest.mark.parametrize("name", ["USER_FILE", "CLIENT_SECRET_FILE", *FILES])
+def test_an_empty_path_is_no_path(name: str) -> None:
+    instead_of = "USER" if name == "USER_FILE" else "CLIENT_SECRET"
+    (problem,) = problems_of({instead_of: None, name: " "})
+    assert (problem.key, problem.message) == (f"EXO_IMAP_{name}", "is empty.")
 
 
 def test_a_value_and_its_file_contradict_each_other(tmp_path: Path) -> None:
@@ -189,16 +276,106 @@ def test_the_password_of_no_certificate_is_a_mistake() -> None:
 
 
 def test_nothing_at_all_says_what_is_missing() -> None:
-    (problem,) = problems_of(dict.fromkeys(GOOD))
-    assert (problem.key, problem.message) == ("EXO_IMAP_USER", "is missing.")
-    assert "mailbox_name" in problem.fix
+    problems = problems_of(dict.fromkeys(GOOD))
+    assert [problem.key for problem in problems] == [f"EXO_IMAP_{name}" for name in GOOD]
+    user, tenant, client, secret = problems
+    assert {user.message, tenant.message, client.message} == {"is missing."}
+    assert "mailbox_name" in user.fix
+    assert "Directory (tenant) ID" in tenant.fix
+    assert "Application (client) ID" in client.fix
+    assert secret.message == (
+        "is missing, and so are EXO_IMAP_CLIENT_SECRET_FILE, EXO_IMAP_CERTIFICATE_FILE and"
+        " EXO_IMAP_ASSERTION_FILE: nothing proves who asks."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (("USER",), ("TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")),
+        (("USER", "TENANT_ID"), ("CLIENT_ID", "CLIENT_SECRET")),
+        (("USER", "TENANT_ID", "CLIENT_ID"), ("CLIENT_SECRET",)),
+    ],
+)
+def test_what_only_a_token_could_do_without_is_missing_where_there_is_none(
+    given: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    values = {f"SALES_{name}": GOOD[name] for name in given}
+    inbox = InboxConfig.from_env("SALES_", environ=values)
+    assert inbox.open(token="opaque")
+    for opened in (inbox.token_source, inbox.open, lambda: InboxListener(inbox, handle)):
+        with pytest.raises(ConfigError) as caught:
+            opened()
+        problems = caught.value.problems
+        assert [problem.key for problem in problems] == [f"SALES_{name}" for name in missing]
+        assert {problem.source for problem in problems} == {"environment"}
+        assert "SALES_CERTIFICATE_FILE" in problems[-1].message
+        assert "open(token=...)" in problems[-1].fix
+    (config, *_) = check_setup(inbox).checks
+    assert config.status == "failed"
+    assert all(f"environment: SALES_{name}: is missing" in config.detail for name in missing)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"USER": None}, ["USER"]),
+        ({"USER": None, "CLIENT_SECRET": None}, ["USER", "CLIENT_SECRET"]),
+        ({"PORT": "x", "CLIENT_SECRET": None}, ["CLIENT_SECRET", "PORT"]),
+        ({"PORT": "x", "TENANT_ID": None, "CLIENT_ID": None, "CLIENT_SECRET": None}, ["PORT"]),
+        ({"PORT": "x", "CLIENT_ID": None}, ["CLIENT_ID", "PORT"]),
+    ],
+)
+def test_what_is_missing_is_told_with_all_else(
+    changes: dict[str, str | None], missing: list[str]
+) -> None:
+    assert [p.key for p in problems_of(changes)] == [f"EXO_IMAP_{name}" for name in missing]
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+@pytest.mark.parametrize("name", [*VARIABLES, "TENANT_ID", "CLOUD"])
+def test_quotes_around_a_value_are_named(tmp_path: Path, name: str, quote: str) -> None:
+    changes: dict[str, str | None] = {"TENANT_ID": None} if name == "TOKEN_URI" else {}
+    changes[name] = f" {quote}{GOOD.get(name, 'x')}{quote}\n"
+    (problem,) = problems_of(changes)
+    assert problem.key == f"EXO_IMAP_{name}"
+    assert "quotes, which are a part of the value here" in problem.message
+    assert problem.fix == "Write the value without quotes."
+    file = tmp_path / "value"
+    file.write_text(str(changes.pop(name)))
+    (problem,) = problems_of({**changes, name: None, f"{name}_FILE": str(file)})
+    assert problem.key == f"EXO_IMAP_{name}_FILE"
+    assert "quotes" in problem.message
+
+
+def test_the_default_of_what_is_quoted_is_not_held_against_the_others() -> None:
+    problems = problems_of({"TLS": "starttls", "PORT": "'143'"})
+    assert [problem.key for problem in problems] == ["EXO_IMAP_PORT"]
+
+
+@pytest.mark.parametrize("name", ["USER_FILE", "CLIENT_SECRET_FILE", *FILES])
+def test_quotes_around_a_path_are_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "value"
+    file.write_text("value")
+    instead_of = "USER" if name == "USER_FILE" else "CLIENT_SECRET"
+    (problem,) = problems_of({instead_of: None, name: f'"{file}"'})
+    assert problem.key == f"EXO_IMAP_{name}"
+    assert "quotes" in problem.message
 
 
 def test_a_misspelt_variable_explains_what_is_missing() -> None:
     inbox = load(dict.fromkeys(GOOD, None) | {"USER": GOOD["USER"], "CLIENT_SECRT": SECRET})
     with pytest.raises(ConfigError, match=r"Did you mean EXO_IMAP_CLIENT_SECRET\?") as caught:
         inbox.token_source()
+    assert "EXO_IMAP_CLIENT_SECRET: is missing" in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"TLS": "starttls"}, {"PORT": "143"}])
+def test_a_port_is_held_against_the_kind_of_tls_that_is_not_set(changes: dict[str, str]) -> None:
+    (problem,) = problems_of(changes)
+    assert problem.key == "EXO_IMAP_PORT"
+    assert "does not go with tls" in problem.message
 
 
 def test_a_secret_needs_an_application_and_a_tenant() -> None:

@@ -97,6 +97,15 @@ def test_a_certificate_that_cannot_be_used_is_named_with_its_variable(
     assert PASSWORD[:-1] not in everything_in(caught.value)
 
 
+def test_quotes_around_a_password_are_named_where_it_does_not_fit(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(folder / "bot.pfx", CERTIFICATE_PASSWORD=f"'{PASSWORD}'")
+    (problem,) = caught.value.problems
+    assert problem.key == "EXO_IMAP_CERTIFICATE_FILE"
+    assert problem.fix == "Write EXO_IMAP_CERTIFICATE_PASSWORD without quotes."
+    assert PASSWORD not in everything_in(caught.value)
+
+
 def test_a_certificate_and_a_secret_contradict_each_other(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(folder / "bot.pem", CLIENT_SECRET="Abc8Q~defghijklmnopqrstuvwxyz")

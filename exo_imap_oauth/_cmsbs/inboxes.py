@@ -49,6 +49,7 @@ class Read(NamedTuple):
 
     values: dict[str, str]  # by field
     secret_file: SecretFile | None  # where the secret is not written out
+    warnings: list[ConfigProblem]  # of its values
 
 
 def read_inboxes(
@@ -64,7 +65,8 @@ def read_inboxes(
     ours, absent = reader.sort_out(drafts)
     reader.judge(ours or drafts)
     return {
-        draft.name: Read(draft.values, layers.secret_file(draft.at(_SECRET))) for draft in ours
+        draft.name: Read(draft.values, layers.secret_file(draft.at(_SECRET)), draft.warnings)
+        for draft in ours
     }, absent
 
 
@@ -75,6 +77,7 @@ class _Draft:
         self.name = name
         self._here = here  # where to point for what is not set
         self.found: dict[str, Setting] = {}
+        self.warnings: list[ConfigProblem] = []
         self.values = {key.field: key.default or "" for key in KEYS.values()}
         self.checked = {
             key.name: Written(key.default, self.values)
@@ -183,7 +186,7 @@ class _Reader:
             others={},
             padded=padded,
             run_together=key in self._run_together,
-            raw=setting.raw,
+            raw="" if setting.names_file else setting.raw,
             following=setting.following,
         )
 
@@ -226,9 +229,20 @@ class _Reader:
         checked = draft.checked.get(name)
         if checked is not None and (checked.run_together or PLACEHOLDER.search(checked.value)):
             return False
-        if name not in draft.found and self._findings.incomplete:
+        names = keys.accepted(name, draft.name)
+        if name not in draft.found and self._may_be_elsewhere(names):
             return False
-        return self._explained.isdisjoint(keys.accepted(name, draft.name))
+        return self._explained.isdisjoint(names)
+
+    def _may_be_elsewhere(self, names: list[str]) -> bool:
+        """Whether what is not set may be set where nobody looked, as an error then says."""
+        if self._findings.incomplete:
+            return True
+        if self._layers.left_out.isdisjoint(names):
+            return False
+        here = Setting("", "", self._findings.sources[0], 0)
+        self._findings.add("file-alone", here, folder=str(self._layers.whole_folder))
+        return True
 
     # ---- third pass
 
@@ -253,7 +267,7 @@ class _Reader:
             misspelt = self._misspellings.take(names)
             if misspelt is not None:
                 self._findings.add("missing-misspelt", misspelt, key=names[0])
-            elif not self._findings.incomplete:
+            elif not self._may_be_elsewhere(names):
                 belongs = in_cloud(key.belongs, cloud_in(draft.values))
                 self._findings.add("missing", draft.at(key.name), belongs=belongs)
             self._explained.add(names[-1])  # listeners that inherit it need not say so again
@@ -266,7 +280,7 @@ class _Reader:
                 if written is None or not check.when(written):
                     continue
                 fatal = is_error(check.severity, draft.values)
-                self._findings.add(
+                problem = self._findings.add(
                     check.id,
                     draft.at(name),
                     severity="error" if fatal else "warning",
@@ -275,6 +289,7 @@ class _Reader:
                 )
                 if fatal:
                     break
+                draft.warnings.append(problem)
 
 
 def _names_in(listing: str) -> list[str]:

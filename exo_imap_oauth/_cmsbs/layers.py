@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth import _files as files
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth.errors import PropertiesError
 
+MAIN_FILE = "cmsbs.properties"
+_FOLDER = "cmsbs-conf"  # as Universal Messenger calls it
+_CONF_D = "conf.d"
 _ENVIRONMENT = "environment"
 _FILE = "$file"
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Python's codecs for other things than files; some take quadratic time or warn while they read.
 _NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
+# C:\secrets\bot.txt, after \\ was taken out; C\:/secrets needs none of its backslashes doubled.
+_SINGLE_BACKSLASH = re.compile(r'\\[^\\u\n=:#! "]')
 _DECLARED = re.compile(rb"(?im)^[ \t\f]*[#!].*?Pinuts File Encoding:[ \t]*([\w.:-]{1,40})")
 
 
@@ -38,15 +44,16 @@ class Layers:
         self._values: dict[str, str | None] = {}
         self.settings: dict[str, Setting] = {}
         environment = self._environment(environ)
-        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises below a locked folder
+        self._is_folder = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises below a locked folder
+        if self._is_folder:
             self.folder = path
-            self._merge(self._file(path / "cmsbs.properties"))
+            self._merge(self._file(path / MAIN_FILE, instead=_near(path)))
             at = environment.get(keys.CONF_D) or self.settings.get(keys.CONF_D)
             for file in self._conf_d(at):
                 self._merge(self._file(file))
         else:
             self.folder = path.parent
-            self._merge(self._file(path))
+            self._merge(self._file(path, instead=_near(path)))
         findings.sources.append(_ENVIRONMENT)
         self._merge(list(environment.items()))
 
@@ -65,6 +72,19 @@ class Layers:
             return None
         return SecretFile(self.folder / unquoted(setting.value))
 
+    @property
+    def whole_folder(self) -> Path:
+        """The folder with all files, of which one may have been given alone."""
+        is_of_conf_d = not self._is_folder and self.folder.name == _CONF_D
+        return self.folder.parent if is_of_conf_d else self.folder
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """The keys that other files set, where a file was given in place of its folder."""
+        if self._is_folder:
+            return frozenset()
+        return frozenset(Layers(self.whole_folder, {}, Findings()).settings)
+
     def _value_of(self, setting: Setting) -> str | None:
         """The value without its quotes, for ``$file`` read from its file."""
         value = unquoted(setting.value)
@@ -73,8 +93,12 @@ class Layers:
         try:
             return files.read_value(self.folder / value)
         except (OSError, ValueError) as error:
-            path, folder = files.shown_path(value), one_line(str(self.folder))
-            self._unreadable("value-file", setting, error, path=path, folder=folder)
+            if _has_single_backslashes(setting):
+                self._unreadable("backslashes", setting, error, path=_path_to_java(setting))
+            else:
+                mistake_id = "value-encoding" if files.is_of_encoding(error) else "value-file"
+                path, folder = files.shown_path(value), one_line(str(self.folder))
+                self._unreadable(mistake_id, setting, error, path=path, folder=folder)
             return None
 
     def _unreadable(
@@ -109,25 +133,42 @@ class Layers:
     def _conf_d(self, at: Setting | None) -> list[Path]:
         """The files of conf.d, or of the folder that a setting names in its place."""
         named = None if at is None else self._value_of(at)
-        folder = self.folder / (named or "conf.d")
+        folder = self.folder / (named or _CONF_D)
         try:
             return files.property_files(folder)
         except (OSError, ValueError) as error:
             if at is not None or not isinstance(error, FileNotFoundError):
-                shown = one_line(str(folder))
-                at = at or Setting(keys.CONF_D, "", shown, 0)
-                # What a setting names may be more than a path: two lines that became one.
-                path = f" {shown}" if not named or files.is_plain_path(named) else ""
-                self._unreadable("conf-d", at, error, path=path)
+                self._unlisted(folder, at, named, error)
             return []
 
-    def _file(self, path: Path) -> list[tuple[str, Setting]]:
+    def _unlisted(
+        self, folder: Path, at: Setting | None, named: str | None, error: OSError | ValueError
+    ) -> None:
+        shown = one_line(str(folder))
+        # What a setting names may be more than a path: two lines that became one.
+        path = f" {shown}" if not named or files.is_plain_path(named) else ""
+        mistake_id = "conf-d-locked" if isinstance(error, PermissionError) else "conf-d"
+        at = at or Setting(keys.CONF_D, "", shown, 0)
+        if _has_single_backslashes(at):
+            mistake_id, path = "backslashes", _path_to_java(at)
+        self._unreadable(mistake_id, at, error, path=path)
+
+    def _file(self, path: Path, instead: Path | None = None) -> list[tuple[str, Setting]]:
+        """The settings of a file; where there is none, ``instead`` was meant, perhaps."""
         here = Setting("", "", one_line(str(path)), 0)
         self._findings.sources.append(here.source)
         try:
             data = files.read_file(path, files.MAX_FILE)
         except (OSError, ValueError) as error:
-            self._unreadable("unreadable", here, error)
+            is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            if is_missing:  # a relative path begins at a folder that nobody sees
+                here = replace(here, source=one_line(str(_absolute(path))))
+            mistake_id = "elsewhere" if is_missing and instead else "unreadable"
+            self._unreadable(mistake_id, here, error, folder=one_line(str(instead)))
+            return []
+        if files.is_unmarked_utf_16(data):
+            self._findings.add("utf-16", here)
+            self._findings.incomplete = True
             return []
         layer: list[tuple[str, Setting]] = []
         errors: list[PropertiesError] = []
@@ -153,6 +194,8 @@ class Layers:
     def _decoded(self, data: bytes, here: Setting) -> str:
         """The text in the encoding of the byte order mark, of the comment, or Latin-1."""
         encoding, shown = _encoding(data), ""
+        if b"\0" in data and encoding != "utf-16":
+            self._findings.add("nul-bytes", here)
         try:
             is_of_files = codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS
             shown = f" {encoding}"  # the name of one, and so nothing else
@@ -170,6 +213,34 @@ def _encoding(data: bytes) -> str:
             return encoding
     declared = _DECLARED.search(data)
     return declared[1].decode("ascii") if declared else "latin-1"
+
+
+def _near(path: Path) -> Path | None:
+    """The folder with a configuration that is nearest to a path, if it is not there."""
+    given = _absolute(path)
+    above = (given.parent, given.parent.parent)
+    for folder in (given / _FOLDER, *above, *(each / _FOLDER for each in above)):
+        if os.path.isfile(folder / MAIN_FILE):  # noqa: PTH113 - as above
+            return folder
+    return None
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:  # the folder that the program runs in is gone
+        return path
+
+
+def _has_single_backslashes(setting: Setting) -> bool:
+    return _SINGLE_BACKSLASH.search(setting.raw.replace(r"\\", "")) is not None
+
+
+def _path_to_java(setting: Setting) -> str:
+    r"""A blank and what became of a path such as ``C:\bot``, or nothing if it may be a secret."""
+    written = setting.raw.partition(setting.key)[2].strip(' \t\f\n=:"')
+    read = "".join(c if c.isprintable() else "?" for c in unquoted(setting.value))
+    return f" {read}" if files.shown_path(written) else ""
 
 
 def unquoted(value: str) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from exo_imap_oauth import _files as files
 from exo_imap_oauth import _inbox_rules as rules
 from exo_imap_oauth._cmsbs import keys
 
@@ -49,7 +50,7 @@ _CHECKS = (
           message="the URI is cut in two by a line break.",
           fix="Write the whole URI on one line."),
     Check(id="secret-control", before="control-character", severity="error",
-          fields=("client_secret",), when=lambda c: rules.CONTROL.search(c.value),
+          fields=("client_secret",), when=lambda c: "\\" in c.raw and rules.CONTROL.search(c.value),
           message=r"holds a control character: Java makes them of \t, \n, \r, \f and \u.",
           fix="Double each backslash of the secret."),
     Check(id="grant-type", before="uri-http", severity="error", fields=("grant_type",),
@@ -94,11 +95,31 @@ _STRUCTURE = (
         message="is read here, but Universal Messenger documents another key.", fix="Write {key}."),
     rules.Mistake(id="unreadable", severity="error",
         message="cannot be read: {reason}.", fix="Check path and permissions."),
+    rules.Mistake(id="elsewhere", severity="error",
+        message="cannot be read: {reason}.",
+        fix="Give {folder}, where there is a cmsbs.properties."),
+    rules.Mistake(id="file-alone", severity="error",
+        message="settings are missing: a file was given, so the other files of {folder}, which have"
+        " some, are not read.", fix="Give the folder {folder}."),
+    rules.Mistake(id="utf-16", severity="error",
+        message="is in UTF-16 without a byte order mark, so it cannot be read.",
+        fix="Save the file in UTF-8, with a byte order mark or the comment"
+        " # Pinuts File Encoding: UTF-8."),
+    rules.Mistake(id="nul-bytes", severity="warning",
+        message="holds NUL bytes, so it is damaged, or no text.", fix="Save the file as text."),
     rules.Mistake(id="encoding", severity="warning",
         message="is not in the encoding{encoding} that it names; read as Latin-1.",
         fix="Save the file in the encoding that its beginning names."),
     rules.Mistake(id="conf-d", severity="error", fields=(keys.CONF_D,),
-        message="the folder{path} cannot be read: {reason}.", fix="Name a folder."),
+        message="the folder{path} cannot be read: {reason}.",
+        fix="Make it a folder, or name one that exists."),
+    rules.Mistake(id="conf-d-locked", severity="error", fields=(keys.CONF_D,),
+        message="the folder{path} cannot be read: {reason}.",
+        fix="Allow the user that runs this program to list and to enter it."),
+    rules.Mistake(id="backslashes", severity="error", fields=("*$file", keys.CONF_D),
+        message="the path{path} cannot be read: it is written with single backslashes, which Java"
+        " drops or makes control characters of.",
+        fix="Double each backslash, or write / in its place."),
     rules.Mistake(id="value-and-file", severity="error", fields=("*$file",),
         message="is set in the same layer as that key without $file.", fix="Keep one of them."),
     rules.Mistake(id="two-variables", severity="warning",
@@ -107,6 +128,8 @@ _STRUCTURE = (
     rules.Mistake(id="value-file", severity="error", fields=("*$file",),
         message="its file{path} cannot be read: {reason}.",
         fix="Check path and permissions; a relative path begins at {folder}."),
+    rules.Mistake(id="value-encoding", severity="error", fields=("*$file",),
+        message="its file{path} cannot be read: {reason}.", fix=files.SAVE_IN_UTF_8),
 )
 # fmt: on
 

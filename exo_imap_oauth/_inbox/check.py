@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exo_imap_oauth._inbox_rules import (
     BELONGS,
@@ -21,7 +22,7 @@ from exo_imap_oauth._text import HiddenText
 from exo_imap_oauth.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from exo_imap_oauth.clouds import Cloud
 
@@ -70,37 +71,49 @@ def _fits(field: str, value: object) -> bool:
     return isinstance(value, str) and field != "assertion"
 
 
-class InboxCheck:
-    """What is wrong with the fields of one inbox.
+class Notation(NamedTuple):
+    """How an inbox is written.
 
-    Args:
-        source: Where they stand: ``InboxConfig`` or ``environment``.
+    Attributes:
+        source: Where: ``InboxConfig`` or ``environment``.
         names: What fields are called there, if not as here.
         belongs: What to put into fields, if not what the rules say.
+        instead: What can stand there in place of a client secret.
     """
 
-    def __init__(
-        self,
-        source: str,
-        names: Mapping[str, str] | None = None,
-        belongs: Mapping[str, str] | None = None,
-    ) -> None:
+    source: str
+    names: Mapping[str, str]
+    belongs: Mapping[str, str]
+    instead: tuple[str, ...]
+
+    def name(self, field: str) -> str:
+        """What a field is called, or a name that is none, as it is."""
+        return self.names.get(field, field)
+
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+BY_HAND = Notation("InboxConfig", _NONE, _NONE, ("certificate", "assertion"))
+
+
+class InboxCheck:
+    """What is wrong with the fields of one inbox, in the words of where it is written."""
+
+    def __init__(self, notation: Notation = BY_HAND) -> None:
         self.errors: list[ConfigProblem] = []
         self.warnings: list[ConfigProblem] = []
-        self._source = source
-        self._names = names or {}
-        self._belongs = BELONGS | dict(belongs or {})
+        self.notation = notation
+        self._belongs = BELONGS | dict(notation.belongs)
 
     def add(self, field: str, message: str, fix: str, *, fatal: bool = True) -> None:
         """Note a problem of a field, or of a name that is none."""
-        name = self._names.get(field, field)
-        problem = ConfigProblem(name, self._source, 0, message, fix)
+        name, source = self.notation.name(field), self.notation.source
+        problem = ConfigProblem(name, source, 0, message, fix)
         (self.errors if fatal else self.warnings).append(problem)
 
     def error(self) -> ConfigError:
         """One error for all :attr:`errors`, in the order of the fields."""
-        message = f"{self._source} cannot be used; mistakes found: {len(self.errors)}"
-        order = {self._names.get(field, field): at for at, field in enumerate(_MUST_BE)}
+        message = f"{self.notation.source} cannot be used; mistakes found: {len(self.errors)}"
+        order = {self.notation.name(field): at for at, field in enumerate(_MUST_BE)}
         problems = sorted(self.errors, key=lambda problem: order.get(problem.key, -1))
         return ConfigError(message, problems=problems, warnings=self.warnings)
 
@@ -115,7 +128,7 @@ class InboxCheck:
                 continue
             found = f"is of type {type(value).__name__}; it must be {_MUST_BE[field]}."
             self.add(field, found, f"Give it {_TO_GIVE[field]}.")
-        self.credentials([field for field in CREDENTIALS if values[field] is not None], values)
+        self.identity(values)
         texts = {
             field: _text(value) for field, value in fitting.items() if _is_judged(field, value)
         }
@@ -124,18 +137,33 @@ class InboxCheck:
             self.add("folder", "is empty.", f"Enter {BELONGS['folder']}.")
         return fitting | {f: text for f, text in plain.items() if isinstance(fitting[f], str)}
 
-    def credentials(self, given: list[str], others: Mapping[str, object]) -> None:
-        """Look at which fields are given together."""
-        for field in given[1:]:
-            first = self._names.get(given[0], given[0])
+    def identity(self, values: Mapping[str, object], *, needed: bool = False) -> None:
+        """Look at whether there is all that an application asks for its tokens with.
+
+        Without any credential an inbox can be opened with a token, unless they are ``needed``.
+        """
+        credentials = [field for field in CREDENTIALS if values.get(field) is not None]
+        for field in credentials[1:]:
+            first = self.notation.name(credentials[0])
             message = f"is given beside {first}: an application proves its identity with one."
             self.add(field, message, "Keep one of them.")
-        for field in ("token_uri", "client_id") if given else ():
-            if others.get(field) is None:
-                self.add(field, "is missing.", f"Add it: {self._belonging(field, others)}.")
+        if not credentials and not needed:
+            return
+        for field in ("token_uri", "client_id"):
+            if values.get(field) is None:
+                self.missing(field, values)
+        if not credentials:
+            *others, last = self.notation.instead
+            self.add(
+                "client_secret",
+                f"is missing, and so are {', '.join(others)} and {last}: nothing proves who asks.",
+                "Add one of them, or open the inbox with open(token=...).",
+            )
 
-    def _belonging(self, field: str, values: Mapping[str, object]) -> str:
-        return in_cloud(self._belongs.get(field, ""), cloud_in(values))
+    def missing(self, field: str, values: Mapping[str, object] = _NONE) -> None:
+        """Note that a field has no value; the others tell of which cloud it should be."""
+        belongs = in_cloud(self._belongs[field], cloud_in(values))
+        self.add(field, "is missing.", f"Add it: {belongs}.")
 
     def texts(self, texts: Mapping[str, str]) -> dict[str, str]:
         """Hold each text against the rules, up to the first error.
@@ -156,6 +184,14 @@ class InboxCheck:
                 if fatal:
                     break
         return plain
+
+
+def remember(
+    inbox: object, warnings: Iterable[ConfigProblem], notation: Notation = BY_HAND
+) -> None:
+    """Let an inbox, which is frozen, hold what was found in it, and how it is written."""
+    object.__setattr__(inbox, "_warnings", tuple(warnings))
+    object.__setattr__(inbox, "_notation", notation)
 
 
 def _is_judged(field: str, value: object) -> bool:
