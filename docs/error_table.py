@@ -68,7 +68,7 @@ def errors_page() -> str:
 def _picture() -> str:
     """The tree as a Mermaid block."""
     kinds = [kind for kind, _ in _tree()]
-    edges = [(kind.__base__, kind) for kind in kinds]
+    edges = [(kind.__bases__[0], kind) for kind in kinds]
     described = ", ".join(
         f"{kind.__name__} below {base.__name__}" for base, kind in edges[1:] if base
     )

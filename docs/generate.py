@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from exo_imap_oauth._advice_table import TABLE
 from exo_imap_oauth._cmsbs.keys import KEYS, documented
 from exo_imap_oauth._cmsbs.mistakes import CHECKS, MISTAKES
+from exo_imap_oauth._inbox_rules import BELONGS
 from exo_imap_oauth.advice import explain
 
 if TYPE_CHECKING:
@@ -412,11 +413,17 @@ def _mistakes_table() -> str:
             SEVERITIES[mistake.severity],
             _keys_of(mistake),
             shown(mistake.message),
-            shown(mistake.fix.replace("{belongs}", "the value that belongs there")),
+            shown(mistake.fix.replace("{belongs}", _belongs(mistake))),
         )
         for mistake in MISTAKES.values()
     ]
     return _table("| | keys | what is wrong | what to do |", rows)
+
+
+def _belongs(mistake: Mistake) -> str:
+    if mistake.fields in (("host",), ("scope",)):  # in the worldwide cloud
+        return BELONGS[mistake.fields[0]]
+    return "the value that belongs there"
 
 
 def _keys_of(mistake: Mistake) -> str:

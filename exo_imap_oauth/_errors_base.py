@@ -37,6 +37,10 @@ class ExoImapOAuthError(Exception):
             JSON keeps nothing else, and calls ``type(error)(*args)``.
     """
 
+    advice: Advice | None
+    retryable: bool
+    retry_after: float | None
+
     # Other arguments than the message have defaults and land in __dict__: this is what lets
     # BaseException.__reduce__ pickle and copy every class of the tree.
     def __init__(
@@ -57,8 +61,10 @@ class ExoImapOAuthError(Exception):
     def _take_over(self, kept: Mapping[str, Any]) -> None:
         from exo_imap_oauth.advice import Advice  # noqa: PLC0415 - seldom needed
 
-        advice = kept["advice"]
-        self.advice = advice and Advice(**{**advice, "commands": tuple(advice["commands"])})
+        fields: dict[str, Any] | None = kept["advice"]
+        if fields is not None:
+            fields = {**fields, "commands": tuple(fields["commands"])}
+        self.advice = None if fields is None else Advice(**fields)
         self.retryable, self.retry_after = kept["retryable"], kept["retry_after"]
 
     def _arguments(self) -> tuple[object, ...]:

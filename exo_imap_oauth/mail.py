@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mail", "message"]
 
-_REPLY = (
-    "the whole reply to one FETCH, such as imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')"
-)
+_REPLY = "the whole reply to one FETCH, such as imap.uid('FETCH', '7', '(UID FLAGS BODY.PEEK[])')"
 _WHAT_TO_PASS = f"give {_REPLY}, or its data"
 
 

@@ -130,9 +130,7 @@ def exchange_setup_script(
         "client_id": client_id,
         "enterprise_object_id": enterprise_object_id,
     }
-    for name, value in (*ids.items(), *(("a mailbox", address) for address in addresses)):
-        if not isinstance(value, str):
-            raise wrong_kind(name, value, "a string", page=_PAGE)
+    _check_strings([*ids.items(), *(("a mailbox", address) for address in addresses)])
     problems = [
         *_problems_of_ids(**ids),
         *_problems_of_mailboxes(addresses),
@@ -149,6 +147,12 @@ def exchange_setup_script(
         naming="" if display_name is None else f" -DisplayName {quote(display_name)}",
         mailboxes=", ".join(map(quote, addresses)),
     )
+
+
+def _check_strings(named: list[tuple[str, object]]) -> None:
+    for name, value in named:
+        if not isinstance(value, str):
+            raise wrong_kind(name, value, "a string", page=_PAGE)
 
 
 def _problems_of_ids(tenant_id: str, client_id: str, enterprise_object_id: str) -> Generator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import logging
 import os
 import threading
@@ -142,12 +143,15 @@ def test_a_file_that_did_not_change_is_not_read(
     certificate = ClientCertificate.from_pem(file)
     opened: list[object] = []
     real = os.open
-    monkeypatch.setattr(
-        os, "open", lambda *given, **how: opened.append(given) or real(*given, **how)
-    )
+
+    def noted(path: Any, *how: Any, **more: Any) -> int:
+        opened.append(path)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", noted)
     for _ in range(3):
         signer_of(certificate)
-    assert not [given for given in opened if str(file) in str(given)]
+    assert str(file) not in map(str, opened)
 
 
 def test_a_relative_path_means_the_folder_of_then(
@@ -273,6 +277,9 @@ def test_whoever_asks_meanwhile_gets_a_key_with_its_own_certificate(file: Path) 
         except BaseException as error:  # noqa: BLE001 - it is looked at below
             failures.append(error)
 
+    def has_settled(expected: x509.Certificate) -> bool:
+        return bool(failures) or {*seen[-8:]} == {expected}
+
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -280,7 +287,7 @@ def test_whoever_asks_meanwhile_gets_a_key_with_its_own_certificate(file: Path) 
         for _ in range(5):
             for pem, expected in ((NEW_PEM, NEW), (OLD_PEM, OLD)):
                 replaced(file, pem)
-                until(lambda expected=expected: failures or {*seen[-8:]} == {expected})
+                until(functools.partial(has_settled, expected))
                 assert not failures
     finally:
         is_over.set()

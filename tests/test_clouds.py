@@ -160,7 +160,8 @@ def test_what_is_wrong_with_an_inbox_is_mended_with_values_of_its_cloud(
 
 def problems_in(cloud: Cloud, **wrong: str) -> list[Any]:
     try:
-        inbox = InboxConfig.for_tenant("contoso.example", cloud=cloud, **{**FIELDS, **wrong})
+        fields: dict[str, Any] = FIELDS | wrong
+        inbox = InboxConfig.for_tenant("contoso.example", cloud=cloud, **fields)
     except ConfigError as error:
         return [*error.problems, *error.warnings]
     return list(inbox.warnings)

@@ -41,15 +41,15 @@ def _exchange(
 @pytest.fixture(name="names", scope="module")
 def _names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What the page's first block defines, and a worker that runs its task."""
-    pytest.importorskip("celery")
-    from celery.contrib.testing.worker import start_worker
-
+    worker: Any = pytest.importorskip("celery.contrib.testing.worker")
     results = tmp_path_factory.mktemp("results")
     text = CELERY.text.replace("redis://redis.example/0", "memory://")
     text = text.replace("redis://redis.example/1", results.as_uri())
     names: dict[str, Any] = {"__name__": "page"}
     run(CELERY._replace(text=text), names)
-    with start_worker(names["app"], pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with worker.start_worker(
+        names["app"], pool="solo", perform_ping_check=False, shutdown_timeout=30
+    ):
         yield names
 
 
@@ -96,7 +96,8 @@ def test_the_server_says_how_long_to_wait(
     names: dict[str, Any], exchange: ReadyExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange.inject(Fault.IMAP_THROTTLED, times=None, seconds=300, command=READ_ONLY)
-    task, asked_for = names["count_unread"], []
+    task = names["count_unread"]
+    asked_for: list[float] = []
 
     def retry(**how: Any) -> Exception:
         asked_for.append(how["countdown"])

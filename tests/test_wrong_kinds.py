@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import importlib
 import poplib
 import re
 import smtplib
@@ -11,10 +12,8 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import aioimaplib
 import pytest
 from imap_tools import MailBox
-from imapclient import IMAPClient
 from support.pages import DOCS
 
 from exo_imap_oauth import (
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
     from exo_imap_oauth.config import CmsbsConfig
     from exo_imap_oauth.testing import ReadyExchange
 
+aioimaplib: Any = importlib.import_module("aioimaplib")  # they have no types
+IMAPClient: Any = importlib.import_module("imapclient").IMAPClient
+
 USER = "inbox@contoso.example"
 TENANT, CLIENT = "contoso.example", "22222222-2222-4222-8222-222222222222"
 TOKEN = "the.token.itself"
@@ -56,7 +58,7 @@ class Slip(NamedTuple):
     page: str
 
 
-def unmade(kind: type[Any]) -> Any:
+def unmade(kind: Any) -> Any:
     """An object of a class whose constructor would connect to somewhere."""
     return kind.__new__(kind)
 
@@ -69,7 +71,7 @@ def handle(_inbox: InboxConfig, _mail: object) -> None:
     """Never called."""
 
 
-class Theirs(IMAPClient):  # type: ignore[misc] # it has no types
+class Theirs(IMAPClient):  # type: ignore[misc]
     """A subclass in a user's module."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exo_imap_oauth import _files as files
 from exo_imap_oauth import _inbox_rules as rules
 from exo_imap_oauth._cmsbs import keys
+from exo_imap_oauth._identifiers import tenant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ _SINGLE_BACKSLASH = re.compile(r'\\[^\\tnrfu\n=:#! "]')  # Abc8Q\~d, after \\ wa
 
 def _is_cut_in_two(uri: Written) -> bool:
     whole = uri.value + uri.following.strip()
-    return not rules.tenant_of(uri.value) and bool(rules.tenant_of(whole))
+    return not tenant_of(uri.value) and bool(tenant_of(whole))
 
 
 # fmt: off

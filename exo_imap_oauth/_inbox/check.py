@@ -162,8 +162,10 @@ class InboxCheck:
 
     def missing(self, field: str, values: Mapping[str, object] = _NONE) -> None:
         """Note that a field has no value; the others tell of which cloud it should be."""
-        belongs = in_cloud(self._belongs[field], cloud_in(values))
-        self.add(field, "is missing.", f"Add it: {belongs}.")
+        self.add(field, "is missing.", f"Add it: {self._belonging(field, values)}.")
+
+    def _belonging(self, field: str, values: Mapping[str, object]) -> str:
+        return in_cloud(self._belongs.get(field, ""), cloud_in(values))
 
     def texts(self, texts: Mapping[str, str]) -> dict[str, str]:
         """Hold each text against the rules, up to the first error.
