@@ -92,11 +92,7 @@ def clouds_of(address: str) -> tuple[Cloud, ...]:
 
 
 def cloud_of_host(host: str) -> Cloud | None:
-<<<<<<< HEAD
-    """The first cloud that a host of Entra or Exchange Online may be of, None if none is known."""
-=======
     """The first cloud that a host of Entra or Exchange Online may be of, or None."""
->>>>>>> hosts
     return next(iter(clouds_of(host)), None)
 
 
