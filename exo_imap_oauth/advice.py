@@ -39,7 +39,9 @@ _CODE: Final = re.compile(
     r"grant_type)\W{1,6}(\d{5,9})\b"
 )
 _CODE_LIST: Final = re.compile(r"(?i:error_?codes|errorNo)((?:[\W_\d]|Array){1,200})")
-_ESCAPE: Final = re.compile(r"\\+(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([nrt])|(?=['\"/]))")
+_ESCAPE: Final = re.compile(
+    r"\\{1,8}(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([nrt])|(?=['\"/]))"
+)
 _QUOTES: Final = dict.fromkeys(
     map(ord, '"`\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a'), "'"
 )

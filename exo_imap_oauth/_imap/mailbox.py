@@ -68,7 +68,8 @@ def _try(
     except imaplib.IMAP4.readonly:
         shown = one_line(folder_name(folder))
         return ImapError(
-            f"the folder {shown} of {bearer.shown} opens read-only; pass readonly=True",
+            f"the folder {shown} of {bearer.shown} opens read-only; grant FullAccess, or pass"
+            " readonly=True where that is enough",
             advice=explain("folder-readonly", **bearer.known()),
         )
     except Exception as raised:  # noqa: BLE001 - imaplib stumbles over replies in many ways

@@ -19,9 +19,17 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import RSAAlgorithm
 from testing.loopback_client import fetch_token, form, http
 
+from exo_imap_oauth.advice import advise
+
 if TYPE_CHECKING:
     from exo_imap_oauth.testing import AppCertificate, FederatedCredential, ReadyExchange
 
+ADVICE = {
+    "assertion-invalid",
+    "assertion-time",
+    "certificate-not-registered",
+    "federated-credential-mismatch",
+}
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ISSUER = "https://cluster.example/"
 SUBJECT = "system:serviceaccount:mail:Reader"
@@ -75,6 +83,9 @@ def refusal(exchange: ReadyExchange, assertion: str) -> tuple[int, str, str]:
     text, _, _ = body["error_description"].partition(" Trace ID:")
     assert text.startswith(f"AADSTS{body['error_codes'][0]}: ")
     assert exchange.token_requests[-1].outcome == text.partition(":")[0]
+    advice = advise(answer.text, stage="token")
+    assert advice is not None
+    assert advice.id in ADVICE, text
     return answer.status_code, body["error"], text
 
 

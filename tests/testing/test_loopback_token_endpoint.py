@@ -13,6 +13,8 @@ import jwt
 import pytest
 from testing.loopback_client import TIMEOUT, fetch_token, form, http
 
+from exo_imap_oauth.advice import advise
+
 if TYPE_CHECKING:
     from exo_imap_oauth.testing import ReadyExchange
 
@@ -31,6 +33,7 @@ def refusal(exchange: ReadyExchange, tenant: str | None = None, **changes: str |
         *("correlation_id", "error_uri"),
     }
     assert body["error_description"].startswith(f"AADSTS{code}: ")
+    assert advise(answer.text, stage="token") is not None
     assert body["error_description"].endswith(
         f" Trace ID: {body['trace_id']} Correlation ID: {body['correlation_id']}"
         f" Timestamp: {body['timestamp']}"
@@ -171,6 +174,9 @@ def test_the_secret_must_be_form_encoded(exchange: ReadyExchange) -> None:
 def test_malformed_forms(exchange: ReadyExchange, body: bytes, code: int) -> None:
     answer = http(exchange, exchange.token_uri(), body)
     assert (answer.status_code, answer.json()["error_codes"]) == (400, [code])
+    advice = advise(answer.text, stage="token")
+    assert advice is not None
+    assert advice.id == "request-malformed"
 
 
 def test_a_body_that_is_too_large_is_refused(exchange: ReadyExchange) -> None:
@@ -181,6 +187,9 @@ def test_a_body_that_is_too_large_is_refused(exchange: ReadyExchange) -> None:
 def test_only_post_is_accepted(exchange: ReadyExchange) -> None:
     answer = http(exchange, exchange.token_uri(), method="GET")
     assert answer.json()["error_codes"] == [900561]
+    advice = advise(answer.text, stage="token")
+    assert advice is not None
+    assert advice.id == "request-malformed"
 
 
 def test_the_date_header_follows_the_clock(exchange: ReadyExchange) -> None:
