@@ -113,7 +113,8 @@ def _offset_of(token: AccessToken) -> float:
     try:
         return token._offset  # noqa: SLF001
     except AttributeError:  # the first look at one that was not fetched here
-        object.__setattr__(token, "_offset", ticks() - time.time())
+        now = time.time()  # first, or a token of just now might seem to be there before it was
+        object.__setattr__(token, "_offset", ticks() - now)
         return token._offset  # noqa: SLF001
 
 
