@@ -110,12 +110,12 @@ def count_from(token: AccessToken, sent: float) -> AccessToken:
 
 
 def _offset_of(token: AccessToken) -> float:
-    try:
-        return token._offset  # noqa: SLF001
-    except AttributeError:  # the first look at one that was not fetched here
+    offset: float | None = getattr(token, "_offset", None)
+    if offset is None:  # the first look at one that was not fetched here
         now = time.time()  # first, or a token of just now might seem to be there before it was
-        object.__setattr__(token, "_offset", ticks() - now)
-        return token._offset  # noqa: SLF001
+        offset = ticks() - now
+        object.__setattr__(token, "_offset", offset)
+    return offset
 
 
 def at_ticks(token: AccessToken, unix_seconds: float) -> float:
