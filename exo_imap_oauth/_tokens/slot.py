@@ -159,18 +159,22 @@ class Slot:
             flight = self._flight_to_join(now, forced=forced)
             if usable is not None and (now < refresh_at(token) or now < self.paused_until):
                 return Answer(usable)
-            is_told = usable is None and not forced
-            outage = copy.copy(self.outage) if is_told and now < self.outage_until else None
+            outage = None
+            if usable is None and not forced:
+                if flight is None and not may_have_changed:
+                    self._raise_refusal(now)
+                outage = self._outage_at(now)
             if flight is not None:
                 return Answer(usable, flight, outage)
-            if is_told and not may_have_changed:
-                self._raise_refusal(now)
             self.flight = Flight(now + deadline, forced=forced)
             return Answer(usable, self.flight, outage, starts_flight=True)
 
     def _raise_refusal(self, now: float) -> None:
         if self.refusal is not None and now < self.refused_until:
             raise copy.copy(self.refusal)
+
+    def _outage_at(self, now: float) -> ExoImapOAuthError | None:
+        return copy.copy(self.outage) if now < self.outage_until else None
 
     def refusal_of(self, flight: Flight) -> TokenRequestRejected | None:
         """The refusal that is remembered of the very credential that a flight has."""
@@ -211,16 +215,20 @@ class Slot:
                 if is_current:
                     self.flight = None
                 if isinstance(outcome, AccessToken):
-                    is_dropped = not flight.credential and outcome.token == self.dropped
-                    if (is_current or self.token is NO_TOKEN) and not is_dropped:
-                        self.hold(outcome)
-                        self.refusal, self.paused_until, self.outage_until = None, 0.0, 0.0
+                    if is_current or self.token is NO_TOKEN:
+                        self._take(outcome, flight)
                 elif is_current and outcome is not self.refusal and self._remember(outcome, flight):
                     to_warn_of = outcome
         finally:
             flight.done.set()
         if to_warn_of is not None:
             self._warn(to_warn_of)  # without the lock: a log may be slow, or want a token itself
+
+    def _take(self, token: AccessToken, flight: Flight) -> None:
+        if not flight.credential and token.token == self.dropped:
+            return  # it was dropped after it had been found in the cache
+        self.hold(token)
+        self.refusal, self.paused_until, self.outage_until = None, 0.0, 0.0
 
     def _remember(self, failure: ExoImapOAuthError, flight: Flight) -> bool:
         """Begin a pause; whether it is the first failure since the last one was over."""
