@@ -161,19 +161,16 @@ class Slot:
                 return Answer(usable)
             outage = None
             if usable is None and not forced:
-                if flight is None and not may_have_changed:
-                    self._raise_refusal(now)
-                outage = self._outage_at(now)
+                outage = self._told(now, refuses=flight is None and not may_have_changed)
             if flight is not None:
                 return Answer(usable, flight, outage)
             self.flight = Flight(now + deadline, forced=forced)
             return Answer(usable, self.flight, outage, starts_flight=True)
 
-    def _raise_refusal(self, now: float) -> None:
-        if self.refusal is not None and now < self.refused_until:
+    def _told(self, now: float, *, refuses: bool) -> ExoImapOAuthError | None:
+        """A copy of the outage, if there is one; that of a refusal is raised."""
+        if refuses and self.refusal is not None and now < self.refused_until:
             raise copy.copy(self.refusal)
-
-    def _outage_at(self, now: float) -> ExoImapOAuthError | None:
         return copy.copy(self.outage) if now < self.outage_until else None
 
     def refusal_of(self, flight: Flight) -> TokenRequestRejected | None:
