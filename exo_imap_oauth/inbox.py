@@ -314,20 +314,26 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         return check.error()
 
     def open(
-        self, *, token: Token | None = None, **options: Unpack[OpenOptions]
+        self,
+        *,
+        token: Token | None = None,
+        deadline: float | None = None,
+        **options: Unpack[OpenOptions],
     ) -> AbstractContextManager[imaplib.IMAP4]:
         """Open the mailbox and select its folder; to be used in a ``with`` statement.
 
         Args:
             token: A token, or something that gives one. By default :meth:`token_source`, with the
                 same ``ssl_context`` as the IMAP connection.
+            deadline: Seconds that the token may take, all tries together; 30 by default. Not with
+                ``token``, which has one of its own.
             **options: ``folder``, ``readonly``, ``ssl_context`` and ``timeout`` of
                 :func:`~exo_imap_oauth.imap.open_mailbox`, which also says what is raised
                 when the ``with`` statement is entered.
 
         Raises:
             ConfigError: No token is given, and the inbox has no credential.
-            ValueError: One of the options cannot work.
+            ValueError: One of the options cannot work, or ``deadline`` is given with ``token``.
         """
         from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
         from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415 - the same
@@ -338,8 +344,16 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         token = None if token is None else sealed(token)  # tracebacks hold frames
         check_tls(self.tls, self.name)
         if token is None:
-            context = options.get("ssl_context")
-            token = self.token_source(ssl_context=context)
+            how: TokenSourceOptions = {"ssl_context": options.get("ssl_context")}
+            if deadline is not None:
+                how["deadline"] = deadline
+            token = self.token_source(**how)
+        elif deadline is not None:
+            token = None  # the text of one, perhaps, and tracebacks hold frames
+            raise ValueError(
+                "deadline is for the token that the inbox gets itself; give the one that you pass"
+                " its own: token=inbox.token_source(deadline=...)"
+            )
         options.setdefault("folder", self.folder)
         scope = None if isinstance(token, TokenSource) else self.scope
         if self.debug:

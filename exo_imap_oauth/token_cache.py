@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +9,7 @@ from cachetools import TLRUCache
 from typing_extensions import override
 
 from exo_imap_oauth._process_lock import process_lock
+from exo_imap_oauth.access_token import expires_at, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -65,7 +65,7 @@ class MemoryTokenCache(TokenCache):
         if maxsize < 1:
             raise ValueError(f"maxsize must be positive, not {maxsize}")
         self._tokens = TLRUCache[str, "AccessToken"](
-            maxsize, ttu=lambda _key, token, _now: token.expires_on, timer=time.time
+            maxsize, ttu=lambda _key, token, _now: expires_at(token), timer=ticks
         )
 
     @override

@@ -10,7 +10,7 @@ from exo_imap_oauth._arguments import FILES, kind_of, wrong_kind
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, expires_at, wall_clock_of
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
 from exo_imap_oauth.token_cache import TokenCache, default_cache
@@ -147,7 +147,7 @@ class TokenSource:
         from exo_imap_oauth import _html  # noqa: PLC0415 - few need it, and loading it takes time
 
         token, fresh_until, clock = self._slot.held
-        now = clock()
+        now = wall_clock_of(token)
         rows = {
             "tenant": self.tenant_id,
             "application": self.client_id,
@@ -163,9 +163,9 @@ class TokenSource:
             }
             rows |= _html.time_rows(token, now) | _html.claim_rows(claims, token.token, now)
             badge = "token expired"
-        if now < token.expires_on:
+        if clock() < expires_at(token):
             badge, status = "in its refresh window", "warning"
-        if now < fresh_until:
+        if clock() < fresh_until:
             badge, status = "token fresh", "passed"
         return _html.panel("Source of access tokens", _html.table(rows), badge=badge, status=status)
 
@@ -199,7 +199,8 @@ class TokenSource:
         Raises:
             TokenRequestRejected: Entra refused; the same answer is given for up to 5 s without
                 asking again.
-            TokenEndpointUnavailable: No usable answer before the deadline.
+            TokenEndpointUnavailable: No usable answer before the deadline; the same error is
+                given for 10 s without waiting, while one more fetch is under way.
             TokenError: The credential cannot be obtained, the certificate has expired, or the
                 cache raised something.
             InsecureConnectionError: The TLS context no longer verifies.

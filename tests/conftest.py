@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from support.concurrency import until
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
 from support.missing import skip_or_fail
 from support.redis_server import find_redis
 from support.servers import Servers, running_servers
 
+from exo_imap_oauth import access_token
 from exo_imap_oauth._tokens import slot as slots
 from exo_imap_oauth.testing import ready_exchange
 from exo_imap_oauth.testing._pool import ExchangePool
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
 def no_fetch_outlives_its_test() -> Iterator[None]:
     """What goes on would ask an endpoint of a later test that happens to get the same port."""
     yield
-    threads = [t for t in threading.enumerate() if t.name.startswith("exo_imap_oauth-")]
-    if not threads:
+    if not _threads():
         return
 
     def never(*_: object) -> bool:
@@ -39,9 +41,12 @@ def no_fetch_outlives_its_test() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("exo_imap_oauth._tokens.endpoint._slept", never)  # no more tries
-        for thread in threads:
-            thread.join(60)
-    assert not [thread for thread in threads if thread.is_alive()]
+        until(lambda: not _threads())
+
+
+def _threads() -> list[threading.Thread]:
+    """Those of the library, also if they are only just starting."""
+    return [t for t in threading.enumerate() if t.name.startswith("exo_imap_oauth-")]
 
 
 @pytest.fixture(scope="session")
@@ -80,16 +85,19 @@ def exchange() -> Iterator[ReadyExchange]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """The wall clock of all tokens, which the test moves by so many seconds."""
+    """The clock that the life of tokens is counted by, which the test moves by so many seconds."""
     offset = 0.0
-    real = time.time
 
     def move(seconds: float) -> None:
         nonlocal offset
         offset += seconds
 
-    moved = slots.Clock(lambda: real() + offset, time.monotonic)
+    def moved() -> float:
+        return time.monotonic() + offset
+
     monkeypatch.setattr(slots, "SYSTEM_CLOCK", moved)
+    stand_in = SimpleNamespace(monotonic=moved, time=lambda: time.time())  # noqa: PLW0108 - it may be set
+    monkeypatch.setattr(access_token, "time", stand_in)
     return move
 
 

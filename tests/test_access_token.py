@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import pickle
+import time
+from dataclasses import asdict
 
 import pytest
 
 from exo_imap_oauth import AccessToken
+from exo_imap_oauth.access_token import expires_at, ticks
 
 
 def jwt(payload: bytes) -> str:
@@ -49,6 +54,14 @@ def test_text_and_html_show_times_and_claims_but_not_the_token() -> None:
     assert "1800003600" in repr(token)
     assert "&lt;script&gt;" in token._repr_html_()
     assert "2027-01-15 08:55:00 UTC" in token._repr_html_()
+
+
+def test_a_copy_and_what_comes_out_of_a_pickle_are_tokens_as_good() -> None:
+    now = time.time()
+    token = AccessToken("t", int(now) + 60, int(now) + 30, now)
+    for one in (token, copy.copy(token), pickle.loads(pickle.dumps(token))):
+        assert abs(expires_at(one) - (ticks() + 60)) < 30
+        assert asdict(one) == asdict(token)
 
 
 def test_tokens_are_compared_by_identity_so_that_no_diff_shows_one() -> None:

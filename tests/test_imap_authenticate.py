@@ -176,7 +176,7 @@ def test_a_cached_token_that_was_revoked_heals_itself() -> None:
 
 
 def test_a_token_obtained_for_this_very_login_is_not_tried_twice() -> None:
-    source = Source("one", "two", age=-1)
+    source = Source("one", "two", age=0)
     with pytest.raises(AuthenticationRefused):
         log_in(source, REFUSE)
     assert source.invalidated == []

@@ -26,7 +26,6 @@ from support.pages import DOCS, blocks
 
 from exo_imap_oauth import InboxConfig, TokenSource, load_config
 from exo_imap_oauth._listener import opening
-from exo_imap_oauth._tokens import slot
 from exo_imap_oauth.errors import (
     MailboxNotConnected,
     Throttled,
@@ -37,7 +36,7 @@ from exo_imap_oauth.listener import InboxListener, MessageNotHandled, listen
 from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from exo_imap_oauth import AccessToken
@@ -212,11 +211,10 @@ def test_a_fresh_token_is_there_before_the_old_one_expires(
     inbox: InboxConfig,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    clock: Callable[[float], None],
 ) -> None:
     offset, real = 0.0, time.time
     monkeypatch.setattr(time, "time", lambda: real() + offset)  # the server's
-    moved = slot.Clock(lambda: real() + offset, time.monotonic)
-    monkeypatch.setattr(slot, "SYSTEM_CLOCK", moved)
     monkeypatch.setattr(opening, "_NEW_TOKEN_EVERY", 0.0)
     logins = exchange.inject(Fault.IMAP_STALL, times=None, seconds=0, command="AUTHENTICATE")
     handled = Handled()
@@ -226,6 +224,7 @@ def test_a_fresh_token_is_there_before_the_old_one_expires(
             deliver(exchange, f"message {number}")
             handled.wait_for(3 + number)
             offset += 3400  # of the hour for which a token lives
+            clock(3400)
     assert {login.outcome for login in exchange.logins} == {"connected"}
     assert {request.outcome for request in exchange.token_requests} == {"issued"}
     assert caplog.text == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,27 @@ def test_a_try_that_found_nobody_does_not_replace_the_answer_before_it(
         assert len(endpoint.forms) == 2
     assert isinstance(error, TokenEndpointUnavailable)
     assert "HTTP 503" in str(error)
+
+
+@pytest.mark.parametrize("takes", [0.0, 10.0])
+def test_the_end_of_an_outage_is_noticed_within_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, takes: float
+) -> None:
+    for seed in range(20):
+        clock = LateClock(seed)
+        monkeypatch.setattr(token_endpoint, "time", clock)
+        begun: list[float] = []
+
+        def keep_silent(connection: Any) -> None:
+            begun.append(clock.monotonic())  # noqa: B023 - called at once
+            clock.spend(takes)  # noqa: B023
+            connection.close()
+
+        with TokenEndpoint(keep_silent) as endpoint:
+            outcome_of(endpoint, deadline=100.0)
+        gaps = [after - before for before, after in pairwise(begun)]
+        assert len(gaps) >= 5
+        assert max(gaps) < 10.1
 
 
 def test_no_try_is_made_when_sleep_comes_back_with_nothing_left(

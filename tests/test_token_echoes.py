@@ -84,7 +84,7 @@ def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 def all_that_is_said(endpoint: TokenEndpoint, client_secret: Any = SECRET, **options: Any) -> str:
     with Overheard() as overheard:
         with pytest.raises(TokenError) as raised:
-            endpoint.source(client_secret, **options).get_token()
+            endpoint.source(client_secret, **options).get_token(claims="{}")  # whatever was before
         overheard.error(raised.value)
         assert raised.value.__cause__ is None
         assert raised.value.__context__ is None

@@ -19,6 +19,7 @@ from support.concurrency import THREADS, run_python, together, until
 from support.token_endpoint import TokenEndpoint, rejected, token
 
 from exo_imap_oauth._tokens import fetch
+from exo_imap_oauth._tokens.answers import Outcome
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
 from exo_imap_oauth.token_cache import MemoryTokenCache
@@ -85,20 +86,24 @@ def test_a_flight_that_hangs_beyond_its_deadline_is_replaced(
     release = threading.Event()
     from exo_imap_oauth._tokens import endpoint as token_endpoint
 
-    real = token_endpoint.request_token
+    real = token_endpoint.ask_until_deadline
 
     def hang_once(request: Any) -> Any:
         if not hanging.is_set():
             hanging.set()
             release.wait(60)
-            return TokenError("far too late")
+            return Outcome(TokenError("far too late"))
         return real(request)
 
-    monkeypatch.setattr(token_endpoint, "request_token", hang_once)
+    monkeypatch.setattr(token_endpoint, "ask_until_deadline", hang_once)
     with TokenEndpoint(token("second")) as endpoint:
+        source = endpoint.source(deadline=0.2)
         with pytest.raises(TokenEndpointUnavailable):
-            endpoint.source(deadline=0.2).get_token()
+            source.get_token()
         source = endpoint.source()
+        with pytest.raises(TokenEndpointUnavailable, match=r"no answer for 0\.2 s"):
+            source.get_token()  # at once, since that is an outage
+        until(lambda: source._slot.token.token == "second")
         assert source.get_token().token == "second"
         release.set()
         assert source.get_token().token == "second"

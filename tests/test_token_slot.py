@@ -10,8 +10,14 @@ import pytest
 from support.token_endpoint import TokenEndpoint, rejected, token
 
 from exo_imap_oauth._tokens import slot as slots
-from exo_imap_oauth._tokens.slot import REFUSAL_MEMORY, Answer, Clock, Flight, Slot
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth._tokens.slot import (
+    OUTAGE_MEMORY,
+    REFUSAL_MEMORY,
+    Answer,
+    Flight,
+    Slot,
+)
+from exo_imap_oauth.access_token import AccessToken, count_from
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
@@ -27,7 +33,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.now = ISSUED
-        self.slot = Slot(MemoryTokenCache(), "key", Clock(lambda: self.now, lambda: self.now))
+        self.slot = Slot(MemoryTokenCache(), "key", lambda: self.now)
 
     def at(self, now: float) -> Machine:
         self.now = now
@@ -47,7 +53,8 @@ class Machine:
 
 
 def issued(text: str) -> AccessToken:
-    return AccessToken(token=text, expires_on=4600, refresh_on=1600, obtained_on=ISSUED)
+    token = AccessToken(token=text, expires_on=4600, refresh_on=1600, obtained_on=ISSUED)
+    return count_from(token, ISSUED)
 
 
 def refusal() -> TokenRequestRejected:
@@ -63,9 +70,11 @@ def holding(text: str = "held") -> Machine:
 def gives(answer: Answer) -> str:
     """What an answer means, in the words of the table."""
     parts = [] if answer.token is None else ["the token"]
+    if answer.outage is not None:
+        parts.append("the outage")
     if answer.starts_flight:
         parts.append("fetch")
-    if answer.token is None:
+    if answer.token is None and answer.outage is None:
         parts.append("wait")
     return ", ".join(parts)
 
@@ -77,20 +86,28 @@ def paused(machine: Machine, failure: TokenError, now: float) -> Machine:
     return machine.at(now)
 
 
+def out(machine: Machine, now: float) -> Machine:
+    """The same with a fetch that used up its deadline."""
+    machine.at(now - 1.0)
+    flight = machine.take_off(forced=True)
+    flight.in_vain = True
+    machine.slot.land(flight, OUTAGE)
+    return machine.at(now)
+
+
 OUTAGE = TokenEndpointUnavailable("busy")
 
 
 @pytest.mark.parametrize(
-    ("now", "alone", "beside_a_flight", "in_a_pause", "after_a_refusal"),
+    ("now", "row"),
     [
-        (FRESH, "the token", "the token", "the token", "the token"),
-        (IN_WINDOW, "the token, fetch", "the token", "the token", "the token"),
-        (EXPIRED_AT, "fetch, wait", "wait", "fetch, wait", "the refusal"),
+        (FRESH, ["the token"] * 5),
+        (IN_WINDOW, ["the token, fetch", *["the token"] * 4]),
+        (EXPIRED_AT, ["fetch, wait", "wait", "fetch, wait", "the refusal", "the outage, fetch"]),
     ],
 )
-def test_whoever_asks_gets_what_the_table_says(
-    now: float, alone: str, beside_a_flight: str, in_a_pause: str, after_a_refusal: str
-) -> None:
+def test_whoever_asks_gets_what_the_table_says(now: float, row: list[str]) -> None:
+    alone, beside_a_flight, in_a_pause, after_a_refusal, in_an_outage = row
     assert gives(holding().at(now).ask()) == alone
 
     flying = holding().at(now)
@@ -106,12 +123,15 @@ def test_whoever_asks_gets_what_the_table_says(
     else:
         assert gives(refused.ask()) == after_a_refusal
 
+    assert gives(out(holding(), now).ask()) == in_an_outage
+
 
 @pytest.mark.parametrize("now", [FRESH, IN_WINDOW, EXPIRED_AT])
 def test_whoever_forces_gets_what_the_table_says(now: float) -> None:
     assert gives(holding().at(now).ask(forced=True)) == "fetch, wait"
     assert gives(paused(holding(), OUTAGE, now).ask(forced=True)) == "fetch, wait"
     assert gives(paused(holding(), refusal(), now).ask(forced=True)) == "fetch, wait"
+    assert gives(out(holding(), now).ask(forced=True)) == "fetch, wait"
 
     forced = holding().at(now)
     forced.take_off(forced=True)
@@ -136,6 +156,77 @@ def test_a_refusal_is_a_copy_for_each_and_is_forgotten_after_five_seconds() -> N
 def test_a_refusal_that_may_pass_is_not_remembered() -> None:
     passing = TokenRequestRejected("later", retryable=True, status=400)
     assert gives(paused(Machine(), passing, 1001.0).ask()) == "fetch, wait"
+
+
+# ---- an outage -------------------------------------------------------------------------------
+
+
+def test_an_outage_is_a_copy_for_each_beside_one_flight_and_is_over_after_ten_seconds() -> None:
+    machine = out(Machine(), 1001.0)
+    first, second = machine.ask(), machine.ask()
+    assert (gives(first), gives(second)) == ("the outage, fetch", "the outage")
+    assert len({id(answer.outage) for answer in (first, second)} | {id(OUTAGE)}) == 3
+    assert gives(machine.at(1000.0 + OUTAGE_MEMORY - 0.1).ask()) == "the outage"
+    assert gives(machine.at(1000.0 + OUTAGE_MEMORY).ask()) == "wait"
+
+
+def test_an_outage_that_goes_on_is_waited_for_once_and_then_told_again() -> None:
+    machine = out(Machine(), 1001.0)
+    answer = machine.slot.ask(30.0)
+    assert answer.flight is not None
+    assert gives(machine.at(1015.0).ask()) == "wait"
+    answer.flight.in_vain = True
+    machine.slot.land(answer.flight, OUTAGE)
+    assert gives(machine.ask()) == "the outage, fetch"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "later"),
+    [
+        ("a token", "the token"),
+        ("a refusal", "the refusal"),
+        ("a failure at once", "fetch, wait"),  # the endpoint asks for a pause, for example
+    ],
+)
+def test_whatever_lands_in_an_outage_ends_it(outcome: str, later: str) -> None:
+    machine = out(Machine(), 1001.0)
+    flight = machine.ask().flight
+    assert flight is not None
+    outcomes: dict[str, AccessToken | TokenError] = {
+        "a token": issued("new"),
+        "a refusal": refusal(),
+        "a failure at once": OUTAGE,
+    }
+    machine.slot.land(flight, outcomes[outcome])
+    if later == "the refusal":
+        with pytest.raises(TokenRequestRejected):
+            machine.ask()
+    else:
+        assert gives(machine.ask()) == later
+
+
+def test_an_outage_ends_what_is_remembered_of_a_refusal() -> None:
+    machine = out(paused(Machine(), refusal(), 1001.0), 1002.0)
+    assert gives(machine.ask()) == "the outage, fetch"
+
+
+def test_a_flight_that_somebody_waited_for_until_it_was_overdue_is_an_outage() -> None:
+    machine = Machine()
+    hangs = machine.take_off()
+    machine.slot.give_up(hangs, OUTAGE)  # of a caller with a shorter deadline
+    assert gives(machine.ask()) == "wait"
+    machine.at(ISSUED + DEADLINE).slot.give_up(hangs, OUTAGE)
+    assert gives(machine.ask()) == "the outage, fetch"
+    assert gives(machine.ask()) == "the outage"
+
+
+def test_a_forked_child_forgets_the_outage() -> None:
+    machine = out(Machine(), 1001.0)
+    machine.slot.forget_failures()
+    assert gives(machine.ask()) == "fetch, wait"
+
+
+# ---- pauses, and flights that are lost -------------------------------------------------------
 
 
 @pytest.mark.parametrize(("asked_for", "seconds"), [(None, 30.0), (5.0, 30.0), (600.0, 600.0)])

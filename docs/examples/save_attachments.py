@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth import InboxConfig, load_config
-from exo_imap_oauth.errors import (
-    ConnectionFailed,
-    ExoImapOAuthError,
-    TokenEndpointUnavailable,
-)
+from exo_imap_oauth.errors import ConnectionFailed, ExoImapOAuthError
 from exo_imap_oauth.listener import InboxListener
 
 if TYPE_CHECKING:
@@ -88,18 +84,12 @@ def main(conf: str, folder: str) -> int:
         print(error, file=sys.stderr)
         return WRONG
     errors: list[BaseException] = []
-    unavailable: set[str | None] = set()
     for inbox in inboxes:
-        if inbox.token_uri in unavailable:  # so an outage costs its 30 seconds once
-            print(f"{inbox.name}: not read, for the same reason", file=sys.stderr)
-            continue
         try:
             read_inbox(inbox, Path(folder), errors)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other inboxes are read
             print(f"{inbox.name}: {type(error).__name__}: {error}", file=sys.stderr)
             errors.append(error)
-            if isinstance(error, TokenEndpointUnavailable):
-                unavailable.add(inbox.token_uri)
     if not errors:
         return FINE
     return TRY_AGAIN if all(getattr(each, "retryable", False) for each in errors) else WRONG

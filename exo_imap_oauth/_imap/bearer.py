@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
@@ -20,7 +19,7 @@ from exo_imap_oauth._credentials.foreign import (
 )
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._text import one_line
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, ticks, was_obtained_before
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.xoauth2 import check_user, initial_response
 
@@ -58,7 +57,7 @@ class Bearer:
         self.login_said = ""  # a reason in the server's OK, fit to be quoted
         self._token = sealed(token)
         self._scope = scope
-        self._began = time.time()
+        self._began = ticks()
         self._issued: AccessToken | None = None
         self._refused: AccessToken | None = None
 
@@ -106,7 +105,7 @@ class Bearer:
             Whether another attempt makes sense.
         """
         source, issued = self._token, self._issued
-        if issued is None or issued.obtained_on >= self._began:
+        if issued is None or not was_obtained_before(issued, self._began):
             return False
         if not isinstance(source, _Invalidates):
             return False

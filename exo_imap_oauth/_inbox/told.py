@@ -15,7 +15,12 @@ from typing_extensions import override
 from exo_imap_oauth._credentials.foreign import issued_by, name_of, problem_of_source
 from exo_imap_oauth._html import SHOWN_CLAIMS
 from exo_imap_oauth._text import quotable
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import (
+    AccessToken,
+    ticks,
+    wall_clock_of,
+    was_obtained_before,
+)
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenRequestRejected
 
 if TYPE_CHECKING:
@@ -56,7 +61,7 @@ class ToldSource:
 
     def get_token(self, *scopes: str) -> AccessToken:
         """Get a token of the source, and tell whether it is a new one."""
-        asked_at, started = time.time(), time.perf_counter()
+        asked_at, started = ticks(), time.perf_counter()
         issued = issued_by(self._source, *scopes)
         self._tell(f"{self._origin(issued, asked_at, _since(started))}, {_valid_for(issued)}")
         _tell_claims(issued, self._tell)
@@ -65,9 +70,9 @@ class ToldSource:
     def _origin(self, issued: AccessToken, asked_at: float, after: str) -> str:
         if math.isinf(issued.obtained_on):  # it does not say
             return f"token from {name_of(self._source)} after {after}"
-        if issued.obtained_on >= asked_at:
-            return f"new token from {self._token_uri} after {after}"
-        return "cached token"
+        if was_obtained_before(issued, asked_at):
+            return "cached token"
+        return f"new token from {self._token_uri} after {after}"
 
 
 class _Renewable(ToldSource):
@@ -139,7 +144,7 @@ def _valid_for(token: AccessToken) -> str:
     """How long a token is valid; those of others need not say."""
     if not token.expires_on:
         return "valid for a time that is not known"
-    seconds = token.expires_on - time.time()
+    seconds = token.expires_on - wall_clock_of(token)
     if seconds < _SHOWN_IN_MINUTES:
         return f"valid for {seconds:.0f} s"
     return f"valid for {seconds // 60:.0f} min"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._threads import in_thread
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, at_ticks, ticks
 from exo_imap_oauth.token_source import TokenSource
 
 if TYPE_CHECKING:
@@ -111,22 +111,22 @@ class Renewal:
         elif not isinstance(source, TokenSource):
             # Others may give a new one each time that they are asked, so not too often, even if
             # this machine's clock makes each new one look old.
-            self._ask_at = max(self._ask_at, time.time() + _SHORTEST_SESSION)
+            self._ask_at = max(self._ask_at, ticks() + _SHORTEST_SESSION)
 
     def seconds(self) -> float:
         """Until it is worth to look again."""
-        return max(self._ask_at - time.time(), _NEW_TOKEN_EVERY)
+        return max(self._ask_at - ticks(), _NEW_TOKEN_EVERY)
 
     def is_due(self) -> bool:
         """Whether there is another token by now."""
         if self._asking is None:
-            if time.time() < self._ask_at:
+            if ticks() < self._ask_at:
                 return False
             self._asking = in_thread("token", self._current_token)
         if not self._asking.done():
             return False
         asked, self._asking = self._asking, None
-        self._ask_at = time.time() + _NEW_TOKEN_EVERY
+        self._ask_at = ticks() + _NEW_TOKEN_EVERY
         error = asked.exception()
         if error is not None:  # the session lasts until the server ends it, which is told then
             _logger.debug("no new token yet: %s", type(error).__name__)
@@ -141,9 +141,8 @@ def _close(opening: Future[Opened]) -> None:
 
 
 def _ends_on(token: AccessToken) -> float:
-    """When to look for a new token, Unix seconds; infinity where nothing tells."""
-    if token.refresh_on:
-        return token.refresh_on
+    """When to look for a new token, by :func:`ticks`; infinity where nothing tells."""
     exp = token.claims.get("exp")
     expires_on = token.expires_on or (exp if isinstance(exp, (int, float)) else 0)
-    return expires_on - _MARGIN if expires_on else math.inf
+    refresh_on = token.refresh_on or (expires_on - _MARGIN if expires_on else math.inf)
+    return at_ticks(token, refresh_on)

@@ -18,7 +18,7 @@ from urllib3.util.retry import Retry
 
 from exo_imap_oauth._text import described, json_object, one_line, quotable
 from exo_imap_oauth._trust import unreadable_bundle
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, count_from
 from exo_imap_oauth.advice import Advice, advise, explain
 from exo_imap_oauth.errors import TokenEndpointUnavailable, TokenError, TokenRequestRejected
 from exo_imap_oauth.xoauth2 import is_bearer_token
@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
     result: AccessToken | ExoImapOAuthError
     may_heal: bool = False
     is_answer: bool = True  # of the endpoint, not of the network on the way there
+    in_vain: bool = False  # it was tried until the deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     sent_at: float  # the request, Unix seconds
+    sent_ticks: float  # the same by the monotonic clock
     secrets: Collection[str] = field(repr=False)  # of the request, which no text may show
 
     def quoted(self, value: object) -> str:
@@ -94,14 +96,13 @@ def _token(request: TokenRequest, reply: Reply, answer: dict[str, Any] | None) -
     expires_on = int(reply.sent_at + lifetime)
     margin = min(request.refresh_margin, lifetime / 2)
     refresh_in = _seconds(answer.get("refresh_in")) or lifetime - margin
-    return Outcome(
-        AccessToken(
-            token=answer["access_token"],
-            expires_on=expires_on,
-            refresh_on=min(int(reply.sent_at + refresh_in), expires_on),
-            obtained_on=reply.sent_at,
-        )
+    token = AccessToken(
+        token=answer["access_token"],
+        expires_on=expires_on,
+        refresh_on=min(int(reply.sent_at + refresh_in), expires_on),
+        obtained_on=reply.sent_at,
     )
+    return Outcome(count_from(token, reply.sent_ticks))
 
 
 def _problem_of(reply: Reply, answer: dict[str, Any] | None) -> str:

@@ -28,7 +28,7 @@ from exo_imap_oauth._tokens.answers import (
 from exo_imap_oauth._tokens.https import exchange, proxy_of
 from exo_imap_oauth._trust import default_context
 from exo_imap_oauth._version import __version__
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, ticks
 from exo_imap_oauth.errors import InsecureConnectionError, TokenError
 
 if TYPE_CHECKING:
@@ -55,23 +55,36 @@ def request_token(request: TokenRequest) -> AccessToken | ExoImapOAuthError:
         The token, or the error for the caller to raise: the last answer of the endpoint, since
         a try that found nobody, or ran out of time, tells less.
     """
+    return ask_until_deadline(request).result
+
+
+def ask_until_deadline(request: TokenRequest) -> Outcome:
+    """The same, and whether the deadline was used up in vain.
+
+    It was not if the endpoint's first answer asks for a pause that is longer.
+    """
     give_up_at = time.monotonic() + request.deadline
     backoff = _FIRST_BACKOFF
     last_answer: ExoImapOAuthError | None = None
     while True:
+        began = time.monotonic()
         # Even the first try may begin late, and no timeout may be negative.
         left = max(_left(give_up_at), _SHORTEST_TRY)
         outcome = _tried(request, min(request.timeout, left))
         result = outcome.result
         if isinstance(result, AccessToken) or not outcome.may_heal:
-            return result
+            return outcome
         if outcome.is_answer:
             last_answer = result
-        pause = random.uniform(0, backoff)  # noqa: S311 - jitter is no secret
-        pause = max(pause, result.retry_after or 0.0)  # "Retry-After: 0" is no invitation to spin
+        # From try to try: an endpoint that keeps silent has had its pause. "Retry-After: 0" is no
+        # invitation to spin.
+        pause = random.uniform(0, backoff) - (time.monotonic() - began)  # noqa: S311 - no secret
+        pause = max(pause, result.retry_after or 0.0)
+        is_first = backoff == _FIRST_BACKOFF
         backoff = min(2 * backoff, _LONGEST_BACKOFF)
         if not _slept(pause, give_up_at):
-            return last_answer or result
+            is_at_once = is_first and (result.retry_after or 0.0) >= request.deadline
+            return Outcome(last_answer or result, in_vain=not is_at_once)
 
 
 def _slept(pause: float, give_up_at: float) -> bool:
@@ -132,8 +145,7 @@ def _exchange(request: TokenRequest, timeout: float) -> Outcome:
         return Outcome(no_credential(error))
     secrets = [value for name, value in credential.items() if name in _SECRET_FIELDS]
     try:
-        status, headers, body, sent_at = _post(request, credential, timeout)
-        return meaning_of(request, Reply(status, headers, body, sent_at, secrets))
+        return meaning_of(request, _post(request, credential, timeout, secrets))
     except InsecureConnectionError as error:
         return Outcome(copy.copy(error))  # the same
     except requests.RequestException as error:
@@ -148,12 +160,9 @@ def _exchange(request: TokenRequest, timeout: float) -> Outcome:
 
 
 def _post(
-    request: TokenRequest, credential: Mapping[str, str], timeout: float
-) -> tuple[int, Mapping[str, str], bytes, float]:
+    request: TokenRequest, credential: Mapping[str, str], timeout: float, secrets: list[str]
+) -> Reply:
     """Send the form over a connection of its own and read a bounded answer.
-
-    Returns:
-        Its status, headers and body, and when the form was sent, Unix seconds.
 
     Raises:
         requests.RequestException: The exchange failed.
@@ -173,7 +182,7 @@ def _post(
     }
     prepared = requests.Request("POST", request.token_uri, headers, data=form).prepare()
     context = request.ssl_context or default_context()
-    sent_at = time.time()
+    sent_at, sent_ticks = time.time(), ticks()
     with exchange(prepared, context, timeout) as response:
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":  # some urllib3 unpack a few bytes to a gigabyte
@@ -183,4 +192,4 @@ def _post(
             body += chunk
             if len(body) > _MAX_BODY:
                 raise ContentDecodingError(f"the answer is longer than {_MAX_BODY} bytes")
-    return response.status_code, response.headers, bytes(body), sent_at
+    return Reply(response.status_code, response.headers, bytes(body), sent_at, sent_ticks, secrets)

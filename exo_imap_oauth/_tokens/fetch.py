@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from exo_imap_oauth._process_lock import fork_safe_lock
 from exo_imap_oauth._text import described
 from exo_imap_oauth._threads import let_program_end
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, expires_at, refresh_at
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenEndpointUnavailable, TokenError
 
 if TYPE_CHECKING:
@@ -34,14 +34,16 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
         TokenError: There is none; for each caller a copy of its own.
         InsecureConnectionError: The TLS context no longer verifies.
     """
-    token, flight, starts_flight = slot.ask(
+    token, flight, outage, starts_flight = slot.ask(
         request.deadline, forced=forced, may_have_changed=request.credential.may_change
     )
     if starts_flight:
         assert flight is not None
-        _start(slot, request, flight, has_token=token is not None)
+        _start(slot, request, flight, is_awaited=token is None and outage is None)
     if token is not None:
         return token
+    if outage is not None:
+        raise outage
     assert flight is not None
     return _wait_for(slot, request, flight)
 
@@ -49,7 +51,7 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 # ---- the caller ------------------------------------------------------------------------------
 
 
-def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool) -> None:
+def _start(slot: Slot, request: TokenRequest, flight: Flight, *, is_awaited: bool) -> None:
     """Fetch in a thread of its own; where none can start, here, or not at all."""
     # In the context of the caller: a tracer finds the span that the request belongs to, a log
     # filter its request ID, and a secret's function what the program has set.
@@ -59,14 +61,14 @@ def _start(slot: Slot, request: TokenRequest, flight: Flight, *, has_token: bool
         name="exo_imap_oauth-token",
     )
     let_program_end(thread)
-    if has_token:
+    if not is_awaited:
         _start_detached(slot, flight, thread)
     elif not _started(thread):
         _fetch(slot, request, flight)
 
 
 def _start_detached(slot: Slot, flight: Flight, thread: threading.Thread) -> None:
-    """Start a thread from another one: ``start()`` waits for it, a caller with a token need not."""
+    """Start a thread from another one: ``start()`` waits for it, whoever has an answer need not."""
     failure = TokenError("no thread can be started")
 
     def start_or_land() -> None:
@@ -90,15 +92,17 @@ def _started(thread: threading.Thread) -> bool:
 def _wait_for(slot: Slot, request: TokenRequest, flight: Flight) -> AccessToken:
     """What the flight brings; its token, or a copy of its error for this caller alone."""
     in_time = _wait(flight.done, request.deadline + _GRACE)
-    outcome, latest, now = flight.outcome, slot.token, slot.clock.time()
+    outcome, latest, now = flight.outcome, slot.token, slot.clock()
     if isinstance(outcome, AccessToken):
-        if outcome is latest and outcome.refresh_on <= now < outcome.expires_on:
+        if outcome is latest and refresh_at(outcome) <= now < expires_at(outcome):
             return get_token(slot, request)  # it came from the cache: have the next one fetched
         return outcome
-    if not flight.forced and now < latest.expires_on:
+    if not flight.forced and now < expires_at(latest):
         return latest  # of a later flight, after this one was given up for lost
     if not in_time or outcome is None:
-        raise _no_answer(request, "no answer")
+        failure = _no_answer(request, "no answer")
+        slot.give_up(flight, failure)
+        raise copy.copy(failure)
     raise copy.copy(outcome)
 
 
@@ -162,9 +166,10 @@ def _requested(
     if (refusal := slot.refusal_of(flight)) is not None:
         return refusal
     with _import_lock:  # fork waits for it, and thus never sees a half-imported module
-        from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
+        from exo_imap_oauth._tokens.endpoint import ask_until_deadline  # noqa: PLC0415 - slow
 
-    result = request_token(request)
+    outcome = ask_until_deadline(request)
+    result, flight.in_vain = outcome.result, outcome.in_vain
     if isinstance(result, AccessToken):
         try:
             slot.cache.set(slot.key, result)

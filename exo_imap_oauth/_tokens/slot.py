@@ -3,31 +3,37 @@
 A slot holds a token. It is *fresh* until ``refresh_on``, then *in its window* until
 ``expires_on``, then *expired*; a new slot holds an expired one. Beside it there may be a
 *flight*, which is a fetch under way; a *pause* after one that failed; and, as long as the pause
-is young, the *refusal* that it began with. Whoever asks for a token gets this:
+is young, the *refusal* that it began with, or the *outage*. Whoever asks for a token gets this:
 
-=============  ================  ================  ================  ================
-token          nothing besides   flight            pause             refusal
-=============  ================  ================  ================  ================
-fresh          the token         the token         the token         the token
-in its window  token, and fetch  the token         the token         the token
-expired        fetch, and wait   wait              fetch, and wait   the refusal
-forced         fetch, and wait   wait (forced) or  fetch, and wait   fetch, and wait
-                                 fetch, and wait
-=============  ================  ================  ================  ================
+=============  ================  ================  ================  ============  ===========
+token          nothing besides   flight            pause             refusal       outage
+=============  ================  ================  ================  ============  ===========
+fresh          the token         the token         the token         the token     the token
+in its window  token, and fetch  the token         the token         the token     the token
+expired        fetch, and wait   wait              fetch, and wait   the refusal   it, and
+                                                                                   fetch
+forced         fetch, and wait   wait (forced) or  fetch, and wait   fetch, and    fetch, and
+                                 fetch, and wait                     wait          wait
+=============  ================  ================  ================  ============  ===========
 
-*Forced* asks past every cache (``claims=...``), so it joins a forced flight only. A credential
+*Forced* asks past every cache (``claims=...``), so it joins a forced flight only. In an outage the
+error is told at once, beside a flight too, of which there is one at a time. A credential
 that may have changed since, which is a secret that a callable gives, is not refused here: it is
 fetched with, and that flight, which asks the callable, brings the refusal again if it is of the
 very same secret. And this is what happens to a slot:
 
 ======================  =====================================================================
-a token lands           it is held; pause and refusal end
-a failure lands         a pause begins; a permanent one (400, 401) is the refusal for 5 s
+a token lands           it is held; pause, refusal and outage end
+a failure lands         a pause begins; a permanent one (400, 401) is the refusal for 5 s; one
+                        that used up its deadline is the outage for 10 s, any other ends that
 the refusal lands       nothing: it is the one that is remembered already
-a flight is overdue     it is given up for lost, so whoever asks next fetches
+a flight is overdue     it is given up for lost, so whoever asks next fetches; if somebody
+                        waited that long, it is the outage for 10 s
 a lost flight lands     its token is held only if there is none yet; its failure is forgotten
-a token is invalidated  it is dropped, here and in the cache, but only if it is still that one
-the process forks       the child forgets flight, pause and refusal, and keeps the token
+a token is invalidated  it is dropped, here and in the cache, but only if it is still that one,
+                        and is not taken out of the cache again
+the process forks       the child forgets flight, pause, refusal and outage, and keeps the token
+the wall clock is set   nothing: all times here are those of the monotonic clock
 ======================  =====================================================================
 """
 
@@ -45,7 +51,7 @@ from weakref import WeakValueDictionary
 from cachetools import TTLCache
 
 from exo_imap_oauth._process_lock import process_lock
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, expires_at, refresh_at
 from exo_imap_oauth.errors import TokenRequestRejected
 
 if TYPE_CHECKING:
@@ -59,36 +65,30 @@ _logger = logging.getLogger(__name__)
 NO_TOKEN = AccessToken(token="", expires_on=0, refresh_on=0, obtained_on=0.0)
 PAUSE = 30.0  # s between tries to fetch ahead, unless the endpoint asked for more
 REFUSAL_MEMORY = 5.0  # s for which a refusal is repeated without asking Entra again
-
-
-class Clock(NamedTuple):
-    """Where a slot looks at the time."""
-
-    time: Callable[[], float]  # Unix seconds, for tokens
-    monotonic: Callable[[], float]  # s, for flights and pauses
-
-
-SYSTEM_CLOCK = Clock(time.time, time.monotonic)
+OUTAGE_MEMORY = 10.0  # s for which an outage is told without waiting for another fetch
+SYSTEM_CLOCK = time.monotonic
 
 
 class Flight:
     """One fetch under way, and what came of it."""
 
-    __slots__ = ("credential", "done", "forced", "outcome", "overdue_at")
+    __slots__ = ("credential", "done", "forced", "in_vain", "outcome", "overdue_at")
 
     def __init__(self, overdue_at: float, *, forced: bool) -> None:
         self.overdue_at = overdue_at
         self.forced = forced
-        self.credential = b""  # the digest of what it goes to Entra with
+        self.credential = b""  # the digest of what it goes to Entra with, if it does
+        self.in_vain = False  # it used up its deadline
         self.done = threading.Event()
         self.outcome: AccessToken | ExoImapOAuthError | None = None
 
 
 class Answer(NamedTuple):
-    """What somebody who asks for a token gets: the token, or a flight to wait for."""
+    """What somebody gets who asks: the token, an outage's error, or a flight to wait for."""
 
     token: AccessToken | None
     flight: Flight | None = None
+    outage: ExoImapOAuthError | None = None
     starts_flight: bool = False  # the one who asked has to start it
 
 
@@ -99,19 +99,23 @@ class Slot:
         "__weakref__",
         "cache",
         "clock",
+        "dropped",
         "flight",
         "held",
         "key",
+        "outage",
+        "outage_until",
         "paused_until",
         "refusal",
         "refused_credential",
         "refused_until",
     )
 
-    def __init__(self, cache: TokenCache, key: str, clock: Clock) -> None:
+    def __init__(self, cache: TokenCache, key: str, clock: Callable[[], float]) -> None:
         self.cache = cache
         self.key = key
-        self.clock = clock
+        self.clock = clock  # s; for tokens, flights and pauses alike
+        self.dropped = ""  # the token that was invalidated last
         self.hold(NO_TOKEN)
         self.forget_failures()
 
@@ -123,16 +127,16 @@ class Slot:
     def hold(self, token: AccessToken) -> None:
         """Have a token given from now on."""
         # One tuple, so that no reader sees halves: the token, until when it is fresh, and the
-        # clock to compare that with. A float, since comparing a clock's float with an int costs
-        # as much as the rest of the hot path.
-        self.held = (token, float(token.refresh_on), self.clock.time)
+        # clock to compare that with.
+        self.held = (token, refresh_at(token), self.clock)
 
     def forget_failures(self) -> None:
-        """Begin as a new process does: without flight, pause and refusal."""
+        """Begin as a new process does: without flight, pause, refusal and outage."""
         self.flight: Flight | None = None
         self.refusal: TokenRequestRejected | None = None
+        self.outage: ExoImapOAuthError | None = None
         self.refused_credential = b""
-        self.refused_until = self.paused_until = 0.0
+        self.refused_until = self.outage_until = self.paused_until = 0.0
 
     # ---- somebody asks -----------------------------------------------------------------------
 
@@ -150,45 +154,51 @@ class Slot:
             TokenRequestRejected: A copy of the refusal that is remembered.
         """
         with process_lock:
-            token, now, ticks = self.token, self.clock.time(), self.clock.monotonic()
-            usable = None if forced or now >= token.expires_on else token
-            flight = self._flight_to_join(ticks, forced=forced)
-            if usable is not None and (now < token.refresh_on or ticks < self.paused_until):
+            token, now = self.token, self.clock()
+            usable = None if forced or now >= expires_at(token) else token
+            flight = self._flight_to_join(now, forced=forced)
+            if usable is not None and (now < refresh_at(token) or now < self.paused_until):
                 return Answer(usable)
+            outage = None
+            if usable is None and not forced:
+                outage = self._told(now, refuses=flight is None and not may_have_changed)
             if flight is not None:
-                return Answer(usable, flight)
-            if usable is None and not forced and not may_have_changed:
-                self._raise_refusal(ticks)
-            self.flight = Flight(ticks + deadline, forced=forced)
-            return Answer(usable, self.flight, starts_flight=True)
+                return Answer(usable, flight, outage)
+            self.flight = Flight(now + deadline, forced=forced)
+            return Answer(usable, self.flight, outage, starts_flight=True)
 
-    def _raise_refusal(self, ticks: float) -> None:
-        if self.refusal is not None and ticks < self.refused_until:
+    def _told(self, now: float, *, refuses: bool) -> ExoImapOAuthError | None:
+        """A copy of the outage, if there is one; that of a refusal is raised."""
+        if refuses and self.refusal is not None and now < self.refused_until:
             raise copy.copy(self.refusal)
+        return copy.copy(self.outage) if now < self.outage_until else None
 
     def refusal_of(self, flight: Flight) -> TokenRequestRejected | None:
         """The refusal that is remembered of the very credential that a flight has."""
         with process_lock:
             if flight.forced or flight.credential != self.refused_credential:
                 return None
-            return self.refusal if self.clock.monotonic() < self.refused_until else None
+            return self.refusal if self.clock() < self.refused_until else None
 
-    def _flight_to_join(self, ticks: float, *, forced: bool) -> Flight | None:
+    def _flight_to_join(self, now: float, *, forced: bool) -> Flight | None:
         flight = self.flight
-        if flight is None or ticks >= flight.overdue_at:  # its thread hangs, e.g. in DNS
+        if flight is None or now >= flight.overdue_at:  # its thread hangs, e.g. in DNS
             return None
         return flight if flight.forced or not forced else None
 
     def cached(self, *, may_fetch: bool) -> AccessToken | None:
         """The token in the cache, where it saves a request."""
         token = self.cache.get(self.key)
-        if token is None:
+        if token is None or token.token == self.dropped:
             return None
+        held = self.token
+        is_news = token.token != held.token
+        if not is_news:
+            token = held  # whatever the cache believes, its life is counted here
         # A valid token that is not held here yet serves while the next one is fetched, and so
         # does any token while another process fetches.
-        is_news = token.token != self.token.token
-        serves_until = token.expires_on if is_news or not may_fetch else token.refresh_on
-        return token if self.clock.time() < serves_until else None
+        serves_until = expires_at(token) if is_news or not may_fetch else refresh_at(token)
+        return token if self.clock() < serves_until else None
 
     # ---- what happens to it ------------------------------------------------------------------
 
@@ -203,35 +213,48 @@ class Slot:
                     self.flight = None
                 if isinstance(outcome, AccessToken):
                     if is_current or self.token is NO_TOKEN:
-                        self.hold(outcome)
-                        self.refusal, self.paused_until = None, 0.0
-                elif (
-                    is_current
-                    and outcome is not self.refusal
-                    and self._remember(outcome, flight.credential)
-                ):
+                        self._take(outcome, flight)
+                elif is_current and outcome is not self.refusal and self._remember(outcome, flight):
                     to_warn_of = outcome
         finally:
             flight.done.set()
         if to_warn_of is not None:
             self._warn(to_warn_of)  # without the lock: a log may be slow, or want a token itself
 
-    def _remember(self, failure: ExoImapOAuthError, credential: bytes) -> bool:
+    def _take(self, token: AccessToken, flight: Flight) -> None:
+        if not flight.credential and token.token == self.dropped:
+            return  # it was dropped after it had been found in the cache
+        self.hold(token)
+        self.refusal, self.paused_until, self.outage_until = None, 0.0, 0.0
+
+    def _remember(self, failure: ExoImapOAuthError, flight: Flight) -> bool:
         """Begin a pause; whether it is the first failure since the last one was over."""
-        ticks = self.clock.monotonic()
+        now = self.clock()
         _kept_after_failure[id(self.cache), self.key] = self
+        self.outage_until = 0.0
         if isinstance(failure, TokenRequestRejected) and not failure.retryable:
-            self.refusal, self.refused_until = failure, ticks + REFUSAL_MEMORY
-            self.refused_credential = credential
-        is_news = ticks >= self.paused_until
+            self.refusal, self.refused_until = failure, now + REFUSAL_MEMORY
+            self.refused_credential = flight.credential
+        if flight.in_vain:
+            self.refusal = None
+            self.outage, self.outage_until = failure, now + OUTAGE_MEMORY
+        is_news = now >= self.paused_until
         # Random, so that a fleet does not ask all at once.
         pause = _pause_after(failure) * random.uniform(1.0, 1.1)  # noqa: S311 - no secret
-        self.paused_until = ticks + pause
+        self.paused_until = now + pause
         return is_news
+
+    def give_up(self, flight: Flight, failure: ExoImapOAuthError) -> None:
+        """Take note that somebody waited for a flight until it was overdue."""
+        with process_lock:
+            now = self.clock()
+            if self.flight is flight and now >= flight.overdue_at:
+                _kept_after_failure[id(self.cache), self.key] = self
+                self.outage, self.outage_until = failure, now + OUTAGE_MEMORY
 
     def _warn(self, failure: ExoImapOAuthError) -> None:
         """Tell a person while the token still serves; later the callers are told themselves."""
-        serves_for = self.token.expires_on - self.clock.time()
+        serves_for = expires_at(self.token) - self.clock()
         if serves_for <= 0:
             return
         advice = failure.advice.id if failure.advice else None
@@ -251,6 +274,7 @@ class Slot:
             self.cache.discard(self.key, token)
         finally:
             with process_lock:
+                self.dropped = token.token
                 if self.token.token == token.token:
                     self.hold(NO_TOKEN)
 

@@ -150,7 +150,8 @@ def page() -> str:
         for fault in FAULTS
     )
     line = "| --- | --- | --- | --- | --- | --- |"
-    return "\n".join([_INTRODUCTION, head, line, *rows, "", *_torture(), "", *_fuzzing(), ""])
+    table = [head, line, *rows, ""]
+    return "\n".join([_INTRODUCTION, *table, _OUTAGE, *_torture(), "", *_fuzzing(), ""])
 
 
 class Tortured(NamedTuple):
@@ -236,6 +237,14 @@ This page says what a program gets when servers, the network or its own machine 
 - **Nothing is lost.** A login that fails has not touched any message. If LOGOUT fails, what was done in the body of `open_mailbox` still stands. While the endpoint fails, a token that is still valid is returned, so the rows of the token endpoint are for a program that has none.
 - **Tried again** says whether and for how long the library itself repeats the token request. `retryable` says whether the same call may succeed later without anybody changing anything; a program that gets `yes` waits, at least `retry_after` seconds if the server asked for that, and calls again.
 """  # noqa: E501 - a page's lines are as long as its sentences
+
+_OUTAGE = """\
+## An outage is waited for once
+
+After the whole `deadline` of a token request was used up in vain, whoever asks for a token of the same application gets that error at once, a copy for each, for 10 seconds. Meanwhile one request in the background goes on trying, at least every 10 seconds unless the endpoint asks for a longer pause, so the end of an outage is noticed by then. After the 10 seconds the next caller waits for that request. Twenty inboxes of one application that are polled one after the other thus get through an outage in about one `deadline`; `inbox.open(deadline=5)` makes it 5 seconds.
+
+`get_token(claims=…)`, [`check_setup`](../how-to/check-up.md) and another secret ask at once; a forked child forgets the outage. If the endpoint's first answer asks for a pause that is longer than the `deadline`, the error comes at once each time, with `retry_after`; that is no outage.
+"""  # noqa: E501 - the same
 
 _TORTURE = """\
 ## Nothing is lost

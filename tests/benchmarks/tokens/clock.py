@@ -23,6 +23,10 @@ def _moved_time() -> float:
     return _real_time() + _offset
 
 
+def _moved_monotonic() -> float:
+    return time.monotonic() + _offset
+
+
 def _moved_utcnow() -> datetime:
     return datetime.fromtimestamp(_moved_time(), UTC).replace(tzinfo=None)
 
@@ -32,12 +36,13 @@ def ahead(seconds: float) -> Generator[None]:
     """Have all modules that are loaded read a wall clock that is so far ahead.
 
     Whoever holds ``time.time``, under whatever name, holds another function meanwhile;
-    google-auth asks ``datetime``, through one function of its own. Monotonic clocks, with which
-    timeouts are kept and the measuring is done, stay as they are.
+    google-auth asks ``datetime``, through one function of its own; our own slots get a monotonic
+    clock that is as far ahead. Those with which timeouts are kept and the measuring is done stay
+    as they are.
     """
     global _offset  # noqa: PLW0603 - there is one clock
     holders = _replace(_real_time, _moved_time)
-    _set_clock_of_slots(_moved_time)
+    _set_clock_of_slots(_moved_monotonic)
     _offset = seconds
     google_helpers: Any = import_module("google.auth._helpers")
     try:
@@ -47,7 +52,7 @@ def ahead(seconds: float) -> Generator[None]:
         _offset = 0.0
         for module, name in holders:
             setattr(module, name, _real_time)
-        _set_clock_of_slots(_real_time)
+        _set_clock_of_slots(time.monotonic)
 
 
 def _replace(old: object, new: object) -> list[tuple[object, str]]:
@@ -66,7 +71,7 @@ def _replace(old: object, new: object) -> list[tuple[object, str]]:
 
 def _set_clock_of_slots(now: Callable[[], float]) -> None:
     """Our own sources read the clock that their slot was given."""
-    slots.SYSTEM_CLOCK = slots.Clock(now, time.monotonic)
+    slots.SYSTEM_CLOCK = now
     for slot in list(slots._slots.values()):
         slot.clock = slots.SYSTEM_CLOCK
         slot.hold(slot.token)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth._tokens.answers import Outcome
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import MemoryTokenCache
 from exo_imap_oauth.token_source import TokenSource
@@ -30,11 +31,11 @@ def _in_use() -> tuple[float, int]:
     return pages * 4096 / 2**20, sys.getallocatedblocks()
 
 
-def _answer(request: TokenRequest) -> AccessToken:
+def _answer(request: TokenRequest) -> Outcome:
     """Stands for the network, which would take 100,000 TLS handshakes."""
     now = int(time.time())
     text = (request.tenant_id * 400)[:2000]
-    return AccessToken(text, now + 3600, now + 3300, float(now))
+    return Outcome(AccessToken(text, now + 3600, now + 3300, float(now)))
 
 
 def _create_and_drop(tenant: str, cache: MemoryTokenCache) -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     from exo_imap_oauth._tokens import endpoint as token_endpoint
 
     stand_in: Any = _answer
-    token_endpoint.request_token = stand_in
+    token_endpoint.ask_until_deadline = stand_in
     cache = MemoryTokenCache(MAXIMUM)
     started = full = _in_use()
     for number in range(1, CREATED + 1):
