@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import re
@@ -62,7 +63,7 @@ def read_value(path: Path) -> str:
         OSError: As for :func:`read_file`.
         ValueError: The same, or the file is not text in UTF-8.
     """
-    text = read_file(path, MAX_VALUE_FILE).decode("utf-8-sig")
+    text = read_file(path, MAX_VALUE_FILE).removeprefix(codecs.BOM_UTF8).decode()
     return re.sub(r"(?:\r\n|\n|\r)\Z", "", text)
 
 

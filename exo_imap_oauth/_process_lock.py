@@ -1,16 +1,21 @@
-"""One lock for the little state that all threads of a process share, safe across fork.
+"""The two locks of a process, safe across fork.
 
-It guards a few assignments at a time, on misses only, never I/O. Fork waits for it, so a child
-never inherits it locked or the state half written; being reentrant, it does not deadlock a
-signal handler either.
+Fork waits for them, so a child never inherits one locked, or what it guards half done; being
+reentrant, they do not deadlock a signal handler either. Who holds :data:`import_lock` may take
+:data:`process_lock`, but not the other way round.
 """
 
+import logging  # noqa: F401 - see fork_safe_lock
 import os
 import threading
 
 
 def fork_safe_lock() -> threading.RLock:
-    """A new lock for which fork waits."""
+    """A new lock for which fork waits.
+
+    Fork takes the last one made first. So logging, whose lock each module takes that makes a
+    logger, must have made its own before: a fork that held it would wait for the module.
+    """
     lock = threading.RLock()
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(
@@ -20,3 +25,12 @@ def fork_safe_lock() -> threading.RLock:
 
 
 process_lock = fork_safe_lock()
+"""Guards the little state that all threads share: a few assignments, on misses only, no I/O."""
+
+import_lock = fork_safe_lock()
+"""Guards every module that is loaded on use, on the way of a login.
+
+To CPython such a module is being loaded for ever in a child that is forked meanwhile, and
+whoever needs it waits. No module of this package takes this lock while it is loaded itself: a
+program may be loading that one without it, and each would wait for the other.
+"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - else the first getaddrinfo() loads it
 import functools
 import socket
 import threading

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from exo_imap_oauth._process_lock import import_lock
+
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 # OpenSSL's codes for an issuer that is unknown or not trusted (X509_V_ERR_…, x509_vfy.h).
 _UNKNOWN_ISSUER = (18, 19, 20, 21)
@@ -45,7 +47,8 @@ def _build(
                 f"{variable} names the CA bundle {bundle}, which cannot be read: {error}"
             ) from error
     elif not context.cert_store_stats()["x509_ca"] and not _has_certificate_folder():
-        import certifi  # noqa: PLC0415 - few machines need it
+        with import_lock:
+            import certifi  # noqa: PLC0415 - few machines need it
 
         context.load_verify_locations(cafile=certifi.where())
     return context

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
+from exo_imap_oauth._process_lock import import_lock
 from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.errors import TokenError
 
@@ -197,7 +198,8 @@ class ClientCertificate:
             OSError: The file cannot be read.
             ImportError: The extra ``certificate`` is not installed.
         """
-        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+        with import_lock:
+            from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
 
         loaded = load(path_or_bytes, password, "PEM")
         del path_or_bytes, password
@@ -218,7 +220,8 @@ class ClientCertificate:
         Raises:
             Exception: As for :meth:`from_pem`.
         """
-        from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
+        with import_lock:
+            from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
 
         loaded = load(path_or_bytes, password, "PFX")
         del path_or_bytes, password
@@ -253,14 +256,13 @@ class ClientCertificate:
         Raises:
             TokenError: The certificate has expired since it was read.
         """
-        import uuid  # noqa: PLC0415 - loaded on use
+        with import_lock:  # loaded on use
+            import uuid  # noqa: PLC0415
 
-        import jwt  # noqa: PLC0415 - loaded already, to build this
+            import jwt  # noqa: PLC0415
 
-        from exo_imap_oauth._credentials.certificate import (  # noqa: PLC0415 - the same
-            validity_problem,
-        )
-        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - the same
+            from exo_imap_oauth._credentials.certificate import validity_problem  # noqa: PLC0415
+            from exo_imap_oauth.advice import explain  # noqa: PLC0415
 
         if problem := validity_problem(self._valid_from, self.expires_on):
             advice = explain(

@@ -7,6 +7,7 @@ import imaplib
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth._errors_imap import ConnectionFailed, ImapError, Throttled
 from exo_imap_oauth._imap.client import Client, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import ServerReply, host_of, text_of, typed_error
@@ -14,12 +15,7 @@ from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context, unreadable_bundle
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import (
-    ConnectionFailed,
-    ImapError,
-    InsecureConnectionError,
-    Throttled,
-)
+from exo_imap_oauth.errors import InsecureConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -10,6 +10,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri
 from exo_imap_oauth._inbox_rules import BELONGS, BLANKS, REQUIRED, TENANT_BELONGS
+from exo_imap_oauth._process_lock import import_lock
 from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.clouds import Cloud
 
@@ -121,7 +122,8 @@ class _Reader:
         return found
 
     def _certificate(self, password: str | None) -> object:
-        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
+        with import_lock:
+            from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
 
         path = Path(self._variables["CERTIFICATE_FILE"])
         is_pfx = path.suffix.casefold() in (".pfx", ".p12")
