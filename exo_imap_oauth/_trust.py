@@ -22,17 +22,45 @@ def default_context() -> ssl.SSLContext:
     It holds the system's store (OpenSSL reads ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in its
     place), the bundle that ``REQUESTS_CA_BUNDLE`` or else ``CURL_CA_BUNDLE`` names, and
     certifi's only where there is no other. Building one takes tens of milliseconds, so it is
-    kept until one of these variables changes.
+    kept until one of these variables changes, or a file or folder that they name.
 
     Raises:
         OSError: The bundle that a variable names cannot be read.
     """
-    return _build(*map(os.environ.get, _VARIABLES))
+    return _build(*map(os.environ.get, _VARIABLES), as_of=_state())  # of before it is read
+
+
+def _state() -> tuple[tuple[object, ...], ...]:
+    """What changes when one of the files and folders does that a context is built from."""
+    *files, folders = (os.environ.get(variable, "") for variable in _VARIABLES)
+    named = [path for path in (*files, *folders.split(os.pathsep)) if path]
+    inside = [entry for path in named for entry in _entries(path)]
+    system = ssl.get_default_verify_paths()  # its tools replace files, which changes the folder
+    paths = (*named, *inside, system.openssl_cafile, system.openssl_capath)
+    return tuple(_identity(Path(path)) for path in paths)
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return [str(entry) for entry in Path(path).iterdir()]
+    except OSError:  # it is a file, or there is none
+        return []
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    try:
+        now = path.stat()
+    except OSError:
+        return (path,)
+    return (path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
 
 
 @lru_cache(maxsize=1)
 def _build(
-    requests_bundle: str | None, curl_bundle: str | None, *_of_openssl: str | None
+    requests_bundle: str | None,
+    curl_bundle: str | None,
+    *_of_openssl: str | None,
+    as_of: object,  # noqa: ARG001 - a part of the cache's key
 ) -> ssl.SSLContext:
     bundle = requests_bundle or curl_bundle
     context = ssl.create_default_context()

@@ -270,7 +270,7 @@ def test_a_broken_connection_costs_each_command_the_same() -> None:
         failures: list[ConnectionFailed] = []
         with pytest.raises(ConnectionFailed), opened(server) as imap:
             for _ in range(4):
-                with pytest.raises(ConnectionFailed, match="NOOP .* EOF") as raised:
+                with pytest.raises(ConnectionFailed, match=r"NOOP .* EOF") as raised:
                     imap.noop()
                 failures.append(raised.value)
             imap.noop()

@@ -329,9 +329,8 @@ def test_a_file_that_waits_for_more_is_no_file(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     monkeypatch.setattr(_files, "_require_file", print)
-    with open(os.open(pipe, os.O_RDWR), "wb") as writer:
+    with pipe.open("r+b", buffering=0) as writer:
         writer.write(content)
-        writer.flush()
         with pytest.raises(OSError, match="it is a device, a pipe or a socket, not a file"):
             SecretFile(pipe)()
 
