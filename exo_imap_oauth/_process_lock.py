@@ -1,7 +1,7 @@
 """The two locks of a process, safe across fork.
 
 Fork waits for them, so a child never inherits one locked, or what it guards half done; being
-reentrant, they do not deadlock a signal handler either. Who holds :data:`import_lock` may take
+reentrant, they do not deadlock a signal handler either. Who holds :data:`no_fork` may take
 :data:`process_lock`, but not the other way round.
 """
 
@@ -27,10 +27,11 @@ def fork_safe_lock() -> threading.RLock:
 process_lock = fork_safe_lock()
 """Guards the little state that all threads share: a few assignments, on misses only, no I/O."""
 
-import_lock = fork_safe_lock()
-"""Guards every module that is loaded on use, on the way of a login.
+no_fork = fork_safe_lock()
+"""Held while a module is loaded on the way of a login, and while OpenSSL works there.
 
-To CPython such a module is being loaded for ever in a child that is forked meanwhile, and
-whoever needs it waits. No module of this package takes this lock while it is loaded itself: a
-program may be loading that one without it, and each would wait for the other.
+What another thread had begun at a fork stays as it is in the child. To CPython the module is
+being loaded for ever, OpenSSL's locks are held by nobody, and whoever needs them waits. No module
+of this package takes this lock while it is loaded itself: a program may be loading that one
+without it, and each would wait for the other.
 """

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.errors import TokenError
 
@@ -198,7 +198,7 @@ class ClientCertificate:
             OSError: The file cannot be read.
             ImportError: The extra ``certificate`` is not installed.
         """
-        with import_lock:
+        with no_fork:
             from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
 
         loaded = load(path_or_bytes, password, "PEM")
@@ -220,7 +220,7 @@ class ClientCertificate:
         Raises:
             Exception: As for :meth:`from_pem`.
         """
-        with import_lock:
+        with no_fork:
             from exo_imap_oauth._credentials.certificate import load  # noqa: PLC0415 - loaded on use
 
         loaded = load(path_or_bytes, password, "PFX")
@@ -256,7 +256,7 @@ class ClientCertificate:
         Raises:
             TokenError: The certificate has expired since it was read.
         """
-        with import_lock:  # loaded on use
+        with no_fork:  # loaded on use
             import uuid  # noqa: PLC0415
 
             import jwt  # noqa: PLC0415

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri, with_tenant
 from exo_imap_oauth._inbox_rules import BELONGS, check_tls
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigError
@@ -205,7 +205,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         Raises:
             ConfigError: It can never work; each problem has the name of its variable.
         """
-        with import_lock:
+        with no_fork:
             from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
 
         found = read_environment(prefix, os.environ if environ is None else environ)
@@ -273,7 +273,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         Raises:
             ConfigError: The inbox has no credential, so it can be opened with a token only.
         """
-        with import_lock:
+        with no_fork:
             from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - loaded on use
 
         credential = self._credential()
@@ -324,7 +324,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             ConfigError: No token is given, and the inbox has no credential.
             ValueError: One of the options cannot work.
         """
-        with import_lock:  # loaded on use
+        with no_fork:  # loaded on use
             from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415
             from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415
             from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415

@@ -13,7 +13,7 @@ from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox_rules import MAX_VALUE
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.properties import read_entries
 
@@ -155,7 +155,7 @@ class Layers:
         """The text in the encoding of the byte order mark, of the comment, or Latin-1."""
         encoding, shown = _encoding(data), ""
         try:
-            with import_lock:  # each encoding is a module
+            with no_fork:  # each encoding is a module
                 is_of_files = codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS
             shown = f" {encoding}"  # the name of one, and so nothing else
             if is_of_files:

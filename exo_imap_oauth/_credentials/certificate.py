@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from exo_imap_oauth._files import read_file, reason
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load(
         work, an OSError for a file that cannot be read, an ImportError where the extra is missing.
     """
     try:
-        with import_lock:
+        with no_fork:
             for module in _NEEDED:
                 import_module(module)
     except ImportError as error:

@@ -10,7 +10,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox.check import CREDENTIALS, InboxCheck, tenant_uri
 from exo_imap_oauth._inbox_rules import BELONGS, BLANKS, REQUIRED, TENANT_BELONGS
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.clouds import Cloud
 
@@ -122,7 +122,7 @@ class _Reader:
         return found
 
     def _certificate(self, password: str | None) -> object:
-        with import_lock:
+        with no_fork:
             from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
 
         path = Path(self._variables["CERTIFICATE_FILE"])

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._process_lock import import_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import described
 from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken
@@ -109,7 +109,7 @@ def _wait(event: threading.Event, seconds: float) -> bool:
 
 
 def _no_answer(request: TokenRequest, what: str) -> TokenEndpointUnavailable:
-    with import_lock:
+    with no_fork:
         from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
 
     return TokenEndpointUnavailable(
@@ -160,7 +160,7 @@ def _requested(
     flight.credential = request.credential.fingerprint
     if (refusal := slot.refusal_of(flight)) is not None:
         return refusal
-    with import_lock:
+    with no_fork:
         from exo_imap_oauth._tokens.endpoint import request_token  # noqa: PLC0415 - slow
 
     result = request_token(request)
