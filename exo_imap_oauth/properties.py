@@ -69,11 +69,12 @@ _ENTRY = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CONTINUATION = re.compile(r"\\\n[ \t\f]*+")
-_KEY_AND_VALUE = re.compile(r"\A((?:[^\\=: \t\f]|\\.)*+)[ \t\f]*+[=:]?+[ \t\f]*+(.*+)", re.DOTALL)
+_KEY_AND_VALUE = re.compile(r"\A((?:[^\\=: \t\f]++|\\.)*+)[ \t\f]*+[=:]?+[ \t\f]*+(.*+)", re.DOTALL)
 _ESCAPE = re.compile(  # a surrogate pair is one character to Python
     r"\\(?:u([Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})|(.))",
     re.DOTALL,
 )
+_CODE_UNIT = 4  # hexadecimal digits
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
@@ -150,7 +151,9 @@ def _with_plain_line_ends(text: str) -> str:
 
 
 def _unescaped(entry: str) -> tuple[str, str]:
-    [(key, value)] = _KEY_AND_VALUE.findall(_CONTINUATION.sub("", entry))
+    if "\\\n" in entry:
+        entry = _CONTINUATION.sub("", entry)
+    [(key, value)] = _KEY_AND_VALUE.findall(entry)
     if "\\" in key:
         key = _ESCAPE.sub(_unescape, key)
     if "\\" in value:
@@ -161,7 +164,9 @@ def _unescaped(entry: str) -> tuple[str, str]:
 def _unescape(match: re.Match[str]) -> str:
     code_units, char = match.groups()
     if code_units:
-        return bytes.fromhex(code_units.replace("\\u", "")).decode("utf-16-be", "surrogatepass")
+        first, last = int(code_units[:4], 16), int(code_units[-4:], 16)
+        is_pair = len(code_units) > _CODE_UNIT
+        return chr(0x10000 + (first - 0xD800 << 10) + last - 0xDC00 if is_pair else first)
     if char == "u":
         raise ValueError
     return _CONTROL.get(char, char)
