@@ -43,7 +43,8 @@ def main() -> int:
     """Print medians and their ratio; 1 if it is below what is promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slack", type=float, default=1, help="factor, where noisy")
-    wanted = WANTED / parser.parse_args().slack
+    slack: float = parser.parse_args().slack
+    wanted = WANTED / slack
     text = "".join(PATTERN.format(n=n) for n in range(LINES // 5))
     assert text.count("\n") == LINES
     ours: list[float] = []
