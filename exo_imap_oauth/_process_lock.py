@@ -1,13 +1,18 @@
-"""The two locks of a process, safe across fork.
+"""The two locks of a process, safe across fork, and what fork waits for besides.
 
 Fork waits for them, so a child never inherits one locked, or what it guards half done; being
 reentrant, they do not deadlock a signal handler either. Who holds :data:`no_fork` may take
 :data:`process_lock`, but not the other way round.
 """
 
+import contextlib
 import logging  # noqa: F401 - see fork_safe_lock
 import os
 import threading
+import time
+from collections.abc import Generator
+
+_LONGEST_LOOK_UP = 1.0  # s that a fork waits for a name service
 
 
 def fork_safe_lock() -> threading.RLock:
@@ -27,6 +32,18 @@ def fork_safe_lock() -> threading.RLock:
 process_lock = fork_safe_lock()
 """Guards the little state that all threads share: a few assignments, on misses only, no I/O."""
 
+_looking_up: set[int] = set()  # threads
+
+
+def _wait_for_names() -> None:
+    give_up_at = time.monotonic() + _LONGEST_LOOK_UP
+    while _looking_up and time.monotonic() < give_up_at:
+        time.sleep(0.001)
+
+
+if hasattr(os, "register_at_fork"):  # before no_fork, which fork takes first: nobody begins then
+    os.register_at_fork(before=_wait_for_names, after_in_child=_looking_up.clear)
+
 no_fork = fork_safe_lock()
 """Held while a module is loaded on the way of a login, and while OpenSSL works there.
 
@@ -35,3 +52,18 @@ being loaded for ever, OpenSSL's locks are held by nobody, and whoever needs the
 of this package takes this lock while it is loaded itself: a program may be loading that one
 without it, and each would wait for the other.
 """
+
+
+@contextlib.contextmanager
+def looking_up() -> Generator[None]:
+    """Around getaddrinfo(), whose locks a fork leaves to its child as they are.
+
+    It may take long, so fork waits a second for it and no longer.
+    """
+    thread = threading.get_ident()
+    with no_fork:
+        _looking_up.add(thread)
+    try:
+        yield
+    finally:
+        _looking_up.discard(thread)

@@ -266,6 +266,44 @@ def test_a_server_that_is_silent_in_the_handshake_keeps_no_fork_waiting() -> Non
             assert isinstance(done.exception(), OSError)
 
 
+LOOK_UP = """
+import os, socket, sys, threading, time
+from exo_imap_oauth._reach import addresses_of
+
+begun, may_end, ended = threading.Event(), threading.Event(), []
+
+def look_up(*arguments, **options):
+    begun.set()
+    may_end.wait()
+    time.sleep(0.05)
+    ended.append(True)
+    return []
+
+socket.getaddrinfo = look_up
+threading.Thread(target=addresses_of, args=("localhost", 993), daemon=True).start()
+begun.wait()
+os.register_at_fork(before={before})
+child = os.fork()
+if not child:
+    os._exit(len(ended))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("before", "is_over"),
+    [("may_end.set", 1), ("begun.set", 0)],
+    ids=["soon", "never"],
+)
+def test_a_fork_waits_a_while_for_a_name_to_be_looked_up(
+    before: str, is_over: int, folder: Folder
+) -> None:
+    """The name service's locks would be held by nobody in the child."""
+    output = folder.run(LOOK_UP.format(before=before))
+    assert output == f"{is_over}\n"
+
+
 # ---- cold forks ----------------------------------------------------------------------------------
 
 COLD_FORKS = int(os.environ.get("EXO_COLD_FORKS", "120"))
