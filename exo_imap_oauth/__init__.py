@@ -56,12 +56,16 @@ else:
     def __getattr__(name):  # noqa: ANN001, ANN202 - type checkers must not see it
         from importlib import import_module  # noqa: PLC0415 - as late as everything else
 
+        from exo_imap_oauth._process_lock import no_fork  # noqa: PLC0415 - the same
+
         if name in _EXPORTS:
-            value = getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-            globals()[name] = value
+            with no_fork:
+                module = import_module(f"{__name__}.{_EXPORTS[name]}")
+            value = globals()[name] = getattr(module, name)
             return value
         if name in _SUBMODULES:
-            return import_module(f"{__name__}.{name}")
+            with no_fork:
+                return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__():  # noqa: ANN202 - the same

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from exo_imap_oauth._text import mixes_kinds
 
@@ -54,7 +54,10 @@ def read_file(path: Path, limit: int) -> bytes:
     _require_file(path.stat().st_mode)  # to open a device may already have an effect
     with open(path, "rb", opener=_open) as file:
         _require_file(os.fstat(file.fileno()).st_mode)  # it may have been replaced since
-        data = file.read(limit + 1)
+        # None is not in their types: what does not block reads nothing yet.
+        data, rest = cast("tuple[bytes | None, ...]", (file.read(limit + 1), file.read(1)))
+    if data is None or rest is None:  # /proc/kmsg calls itself a file, and waits for more
+        raise _no_file()
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes")
     return data
@@ -72,7 +75,8 @@ def read_value(path: Path) -> str:
         raise OSError(
             errno.EILSEQ, "it is not text in UTF-8, but in UTF-16, as PowerShell 5 writes"
         )
-    return re.sub(r"(?:\r\n|\n|\r)\Z", "", data.decode("utf-8-sig"))
+    text = data.removeprefix(codecs.BOM_UTF8).decode()
+    return re.sub(r"(?:\r\n|\n|\r)\Z", "", text)
 
 
 def is_unmarked_utf_16(data: bytes) -> bool:
@@ -127,4 +131,8 @@ def _require_file(mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file")
+        raise _no_file()
+
+
+def _no_file() -> OSError:
+    return OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file")

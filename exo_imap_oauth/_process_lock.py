@@ -1,16 +1,26 @@
-"""One lock for the little state that all threads of a process share, safe across fork.
+"""The two locks of a process, safe across fork, and what fork waits for besides.
 
-It guards a few assignments at a time, on misses only, never I/O. Fork waits for it, so a child
-never inherits it locked or the state half written; being reentrant, it does not deadlock a
-signal handler either.
+Fork waits for them, so a child never inherits one locked, or what it guards half done; being
+reentrant, they do not deadlock a signal handler either. Who holds :data:`no_fork` may take
+:data:`process_lock`, but not the other way round.
 """
 
+import contextlib
+import logging  # noqa: F401 - see fork_safe_lock
 import os
 import threading
+import time
+from collections.abc import Generator
+
+_LONGEST_LOOK_UP = 1.0  # s that a fork waits for a name service
 
 
 def fork_safe_lock() -> threading.RLock:
-    """A new lock for which fork waits."""
+    """A new lock for which fork waits.
+
+    Fork takes the last one made first. So logging, whose lock each module takes that makes a
+    logger, must have made its own before: a fork that held it would wait for the module.
+    """
     lock = threading.RLock()
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(
@@ -20,3 +30,40 @@ def fork_safe_lock() -> threading.RLock:
 
 
 process_lock = fork_safe_lock()
+"""Guards the little state that all threads share: a few assignments, on misses only, no I/O."""
+
+_looking_up: set[int] = set()  # threads
+
+
+def _wait_for_names() -> None:
+    give_up_at = time.monotonic() + _LONGEST_LOOK_UP
+    while _looking_up and time.monotonic() < give_up_at:
+        time.sleep(0.001)
+
+
+if hasattr(os, "register_at_fork"):  # before no_fork, which fork takes first: nobody begins then
+    os.register_at_fork(before=_wait_for_names, after_in_child=_looking_up.clear)
+
+no_fork = fork_safe_lock()
+"""Held while a module is loaded on the way of a login, and while OpenSSL works there.
+
+What another thread had begun at a fork stays as it is in the child. To CPython the module is
+being loaded for ever, OpenSSL's locks are held by nobody, and whoever needs them waits. No module
+of this package takes this lock while it is loaded itself: a program may be loading that one
+without it, and each would wait for the other.
+"""
+
+
+@contextlib.contextmanager
+def looking_up() -> Generator[None]:
+    """Around getaddrinfo(), whose locks a fork leaves to its child as they are.
+
+    It may take long, so fork waits a second for it and no longer.
+    """
+    thread = threading.get_ident()
+    with no_fork:
+        _looking_up.add(thread)
+    try:
+        yield
+    finally:
+        _looking_up.discard(thread)

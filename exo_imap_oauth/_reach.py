@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401 - else the first getaddrinfo() loads it
 import functools
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth._process_lock import looking_up
 from exo_imap_oauth._threads import in_thread, let_program_end
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ Address = tuple[Any, ...]  # as getaddrinfo() gives it
 
 def addresses_of(host: str, port: int, flags: int = 0) -> list[Address]:
     """The addresses of a host; nothing bounds a name service that hangs."""
-    return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+    with looking_up():
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
 
 
 def addresses_in_time(host: str, port: int, timeout: float) -> list[Address]:

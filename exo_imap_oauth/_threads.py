@@ -7,6 +7,8 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, TypeVar
 
+from exo_imap_oauth._process_lock import no_fork
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -20,7 +22,8 @@ def in_thread(name: str, step: Callable[[], _T]) -> Future[_T]:
     Raises:
         RuntimeError: No thread can start.
     """
-    from concurrent.futures import Future  # noqa: PLC0415 - slow, and a fetch needs none
+    with no_fork:
+        from concurrent.futures import Future  # noqa: PLC0415 - slow, and a fetch needs none
 
     future: Future[_T] = Future()
     thread = threading.Thread(

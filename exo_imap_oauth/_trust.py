@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
+import selectors
 import socket
 import ssl
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from exo_imap_oauth._process_lock import no_fork
+
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_LONGEST_WAIT = 86_400.0  # s; poll refuses more than 24 days
+# Poll needs no descriptor of its own.
+_Selector: type[selectors.BaseSelector] = getattr(
+    selectors, "PollSelector", selectors.SelectSelector
+)
 # OpenSSL's codes for an issuer that is unknown or not trusted (X509_V_ERR_…, x509_vfy.h).
 _UNKNOWN_ISSUER = (18, 19, 20, 21)
 
@@ -20,17 +30,47 @@ def default_context() -> ssl.SSLContext:
     It holds the system's store (OpenSSL reads ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in its
     place), the bundle that ``REQUESTS_CA_BUNDLE`` or else ``CURL_CA_BUNDLE`` names, and
     certifi's only where there is no other. Building one takes tens of milliseconds, so it is
-    kept until one of these variables changes.
+    kept until one of these variables changes, or a file or folder that they name.
 
     Raises:
         OSError: The bundle that a variable names cannot be read.
     """
-    return _build(*map(os.environ.get, _VARIABLES))
+    state = _state()  # of before it is read
+    with no_fork:
+        return _build(*map(os.environ.get, _VARIABLES), as_of=state)
+
+
+def _state() -> tuple[tuple[object, ...], ...]:
+    """What changes when one of the files and folders does that a context is built from."""
+    *files, folders = (os.environ.get(variable, "") for variable in _VARIABLES)
+    named = [path for path in (*files, *folders.split(os.pathsep)) if path]
+    inside = [entry for path in named for entry in _entries(path)]
+    system = ssl.get_default_verify_paths()  # its tools replace files, which changes the folder
+    paths = (*named, *inside, system.openssl_cafile, system.openssl_capath)
+    return tuple(_identity(Path(path)) for path in paths)
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return [str(entry) for entry in Path(path).iterdir()]
+    except OSError:  # it is a file, or there is none
+        return []
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    try:
+        now = path.stat()
+    except OSError:
+        return (path,)
+    return (path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
 
 
 @lru_cache(maxsize=1)
 def _build(
-    requests_bundle: str | None, curl_bundle: str | None, *_of_openssl: str | None
+    requests_bundle: str | None,
+    curl_bundle: str | None,
+    *_of_openssl: str | None,
+    as_of: object,  # noqa: ARG001 - a part of the cache's key
 ) -> ssl.SSLContext:
     bundle = requests_bundle or curl_bundle
     context = ssl.create_default_context()
@@ -71,7 +111,8 @@ def unreadable_bundle(error: BaseException) -> dict[str, str]:
 
 def _is_readable(path: str, *, may_be_folder: bool) -> bool:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        with no_fork:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except OSError:
         return may_be_folder and Path(path).is_dir()
     return True
@@ -100,4 +141,36 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
     # wrap_socket() takes over one that was reset and, when it then fails, never closes it.
     if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(error, os.strerror(error))
-    return context.wrap_socket(connection, **options)
+    if type(context).wrap_socket is not ssl.SSLContext.wrap_socket:
+        return context.wrap_socket(connection, **options)  # truststore's looks at the peer too
+    with no_fork:
+        wrapped = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
+    try:
+        _shake_hands(wrapped)
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
+
+
+def _shake_hands(connection: ssl.SSLSocket) -> None:
+    """Do the handshake within the connection's timeout, and let a fork in where it waits only."""
+    timeout = connection.gettimeout()
+    ends_at = math.inf if timeout is None else time.monotonic() + timeout
+    connection.settimeout(0)
+    while True:
+        try:
+            with no_fork:
+                connection.do_handshake()
+        except ssl.SSLWantReadError:
+            event = selectors.EVENT_READ
+        except ssl.SSLWantWriteError:
+            event = selectors.EVENT_WRITE
+        else:
+            break
+        if (left := ends_at - time.monotonic()) <= 0:
+            raise TimeoutError("the TLS handshake timed out")
+        with _Selector() as selector:
+            selector.register(connection, event)
+            selector.select(min(left, _LONGEST_WAIT))
+    connection.settimeout(timeout)

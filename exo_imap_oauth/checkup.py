@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 from exo_imap_oauth import _token_checks as _checks
 from exo_imap_oauth._arguments import require_context, require_inbox
 from exo_imap_oauth._credentials.foreign import as_source, issued_by, name_of, problem_of_source
+from exo_imap_oauth._errors_imap import AuthenticationRefused
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer
 from exo_imap_oauth._imap.connection import Server, connect, leave, require_tls
@@ -30,7 +31,7 @@ from exo_imap_oauth._threads import in_thread
 from exo_imap_oauth._token_checks import Finding, Issued
 from exo_imap_oauth._tokens.endpoint import request_token, server_date
 from exo_imap_oauth.advice import advise, explain
-from exo_imap_oauth.errors import AuthenticationRefused, ConfigError, ExoImapOAuthError
+from exo_imap_oauth.errors import ConfigError, ExoImapOAuthError
 from exo_imap_oauth.token_source import TokenSource
 from exo_imap_oauth.xoauth2 import check_user
 

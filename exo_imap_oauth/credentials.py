@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from exo_imap_oauth._arguments import CERTIFICATE, FILES, wrong_kind
 from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.errors import TokenError
 
@@ -190,7 +191,11 @@ class ClientCertificate:
             OSError: The file cannot be read.
             ImportError: The extra ``certificate`` is not installed.
         """
-        from exo_imap_oauth._credentials.certificate_file import read, usable  # noqa: PLC0415 - on use
+        with no_fork:
+            from exo_imap_oauth._credentials.certificate_file import (  # noqa: PLC0415 - on use
+                read,
+                usable,
+            )
 
         found = read(path_or_bytes, password, "PEM")
         del path_or_bytes, password
@@ -209,7 +214,11 @@ class ClientCertificate:
         Raises:
             Exception: As for :meth:`from_pem`.
         """
-        from exo_imap_oauth._credentials.certificate_file import read, usable  # noqa: PLC0415 - on use
+        with no_fork:
+            from exo_imap_oauth._credentials.certificate_file import (  # noqa: PLC0415 - on use
+                read,
+                usable,
+            )
 
         found = read(path_or_bytes, password, "PFX")
         del path_or_bytes, password
@@ -259,11 +268,12 @@ class ClientCertificate:
         Raises:
             TokenError: The certificate has expired since it was read.
         """
-        import uuid  # noqa: PLC0415 - loaded on use
+        with no_fork:  # loaded on use
+            import uuid  # noqa: PLC0415
 
-        import jwt  # noqa: PLC0415 - loaded already, to build this
+            import jwt  # noqa: PLC0415
 
-        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - the same
+            from exo_imap_oauth.advice import explain  # noqa: PLC0415
 
         if self._file is not None:
             return self.current().form_fields(purpose)

@@ -19,6 +19,7 @@ from exo_imap_oauth._errors_base import (
     TokenRequestRejected,
     UnverifiedTlsWarning,
 )
+from exo_imap_oauth._process_lock import no_fork
 
 if TYPE_CHECKING:
     from exo_imap_oauth._errors_imap import (
@@ -36,7 +37,8 @@ else:
         # These have imaplib's errors for a base, and loading imaplib takes its time (PEP 562).
         if name.startswith("_") or name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from exo_imap_oauth import _errors_imap  # noqa: PLC0415 - so it is loaded on use
+        with no_fork:
+            from exo_imap_oauth import _errors_imap  # noqa: PLC0415 - so it is loaded on use
 
         value = globals()[name] = getattr(_errors_imap, name)
         return value

@@ -17,6 +17,7 @@ from exo_imap_oauth._arguments import (
     wrong_kind,
 )
 from exo_imap_oauth._credentials.foreign import SupportsGetToken
+from exo_imap_oauth._errors_imap import ImapError
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, Token
 from exo_imap_oauth._imap.client import way_in
@@ -39,7 +40,7 @@ from exo_imap_oauth._imap.replies import (
 )
 from exo_imap_oauth._text import check_seconds, quotable
 from exo_imap_oauth.clouds import Cloud
-from exo_imap_oauth.errors import ExoImapOAuthError, ImapError, UnverifiedTlsWarning
+from exo_imap_oauth.errors import ExoImapOAuthError, UnverifiedTlsWarning
 
 if TYPE_CHECKING:
     import ssl

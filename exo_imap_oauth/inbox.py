@@ -24,6 +24,7 @@ from exo_imap_oauth._inbox.check import (
     with_tenant,
 )
 from exo_imap_oauth._inbox_rules import check_tls
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigError
@@ -220,7 +221,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             ConfigError: It can never work; each problem has the name of its variable. Where only
                 what gets a token is missing, :meth:`open` and :meth:`token_source` raise it.
         """
-        from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
+        with no_fork:
+            from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
 
         found = read_environment(prefix, os.environ if environ is None else environ)
         del environ  # tracebacks hold frames
@@ -287,7 +289,8 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         Raises:
             ConfigError: The inbox has no credential, so it can be opened with a token only.
         """
-        from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - loaded on use
+        with no_fork:
+            from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - loaded on use
 
         credential = self._credential()
         if self.token_uri is None or self.client_id is None or not credential:
@@ -335,11 +338,12 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             ConfigError: No token is given, and the inbox has no credential.
             ValueError: One of the options cannot work, or ``deadline`` is given with ``token``.
         """
-        from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415 - loaded on use
-        from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415 - the same
-        from exo_imap_oauth._inbox.warned import warned_mailbox  # noqa: PLC0415 - the same
-        from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415 - the same
-        from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415 - the same
+        with no_fork:  # loaded on use
+            from exo_imap_oauth._imap.bearer import sealed  # noqa: PLC0415
+            from exo_imap_oauth._inbox.told import told_mailbox, told_source  # noqa: PLC0415
+            from exo_imap_oauth._inbox.warned import warned_mailbox  # noqa: PLC0415
+            from exo_imap_oauth.imap import open_mailbox  # noqa: PLC0415
+            from exo_imap_oauth.token_source import TokenSource  # noqa: PLC0415
 
         token = None if token is None else sealed(token)  # tracebacks hold frames
         check_tls(self.tls, self.name)

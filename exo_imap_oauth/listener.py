@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import override
 
+from exo_imap_oauth._errors_imap import ConnectionFailed, ImapError, SessionExpired
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._listener.arguments import (
     ListenerOptions,
@@ -35,7 +36,6 @@ from exo_imap_oauth._listener.status import ListenerStatus
 from exo_imap_oauth._listener.waker import Waker
 from exo_imap_oauth._listener.work import Work
 from exo_imap_oauth._text import one_line
-from exo_imap_oauth.errors import ConnectionFailed, ImapError, SessionExpired
 
 if TYPE_CHECKING:
     import imaplib

@@ -50,8 +50,12 @@ class Property(NamedTuple):
 
 def hidden_if_secret(key: str, value: str) -> str:
     """The value, as one whose ``repr()`` hides it where it or its key speaks of a secret."""
-    text = f"{key}\n{value}".casefold()
-    return HiddenText(value) if "secret" in text or "password" in text else value
+    return HiddenText(value) if _speaks_of_secret(f"{key}\n{value}") else value
+
+
+def _speaks_of_secret(text: str) -> bool:
+    text = text.casefold()
+    return "secret" in text or "password" in text
 
 
 # What lies between entries, then the end, or an entry without a backslash (key and value) or
@@ -65,11 +69,12 @@ _ENTRY = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CONTINUATION = re.compile(r"\\\n[ \t\f]*+")
-_KEY_AND_VALUE = re.compile(r"\A((?:[^\\=: \t\f]|\\.)*+)[ \t\f]*+[=:]?+[ \t\f]*+(.*+)", re.DOTALL)
+_KEY_AND_VALUE = re.compile(r"\A((?:[^\\=: \t\f]++|\\.)*+)[ \t\f]*+[=:]?+[ \t\f]*+(.*+)", re.DOTALL)
 _ESCAPE = re.compile(  # a surrogate pair is one character to Python
     r"\\(?:u([Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})|(.))",
     re.DOTALL,
 )
+_CODE_UNIT = 4  # hexadecimal digits
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
@@ -88,9 +93,10 @@ def parse(data: bytes | str, *, source: str = "<string>") -> list[Property]:
     """
     errors: list[PropertiesError] = []
     text = data if isinstance(data, str) else data.decode("latin-1")
-    entries = [entry for entry, _, _ in read_entries(text, source=source, errors=errors)]
+    plain = _with_plain_line_ends(text)
+    entries = [entry for entry, _, _ in _entries(plain, source, errors)]
     if errors:
-        del data, text, entries  # they may hold secrets, and tracebacks hold frames
+        del data, text, plain, entries  # they may hold secrets, and tracebacks hold frames
         raise errors[0]
     return entries
 
@@ -106,6 +112,15 @@ def read_entries(
         errors: Takes the errors of malformed entries, which are left out, as they are reached.
     """
     text = _with_plain_line_ends(text)
+    for entry, start, end in _entries(text, source, errors):
+        yield entry, text[start:end], text[end + 1 : text.find("\n", end + 1)]
+
+
+def _entries(
+    text: str, source: str, errors: list[PropertiesError]
+) -> Iterator[tuple[Property, int, int]]:
+    """The entries of a text with plain line ends, each with where its lines begin and end."""
+    speaks_of_secret = _speaks_of_secret(text)  # once: of most entries no word is looked at again
     line, counted = 1, 0
     for match in _ENTRY.finditer(text):
         if match.lastindex is None:  # the end
@@ -120,9 +135,9 @@ def read_entries(
             except ValueError:
                 errors.append(_malformed(source, line))
                 continue
-        following = text[end + 1 : text.find("\n", end + 1)]
-        entry = Property(key, hidden_if_secret(key, value), source, line)
-        yield entry, text[start:end], following
+        if speaks_of_secret or escaped is not None:
+            value = hidden_if_secret(key, value)
+        yield Property(key, value, source, line), start, end
 
 
 def _with_plain_line_ends(text: str) -> str:
@@ -136,7 +151,9 @@ def _with_plain_line_ends(text: str) -> str:
 
 
 def _unescaped(entry: str) -> tuple[str, str]:
-    [(key, value)] = _KEY_AND_VALUE.findall(_CONTINUATION.sub("", entry))
+    if "\\\n" in entry:
+        entry = _CONTINUATION.sub("", entry)
+    [(key, value)] = _KEY_AND_VALUE.findall(entry)
     if "\\" in key:
         key = _ESCAPE.sub(_unescape, key)
     if "\\" in value:
@@ -147,7 +164,9 @@ def _unescaped(entry: str) -> tuple[str, str]:
 def _unescape(match: re.Match[str]) -> str:
     code_units, char = match.groups()
     if code_units:
-        return bytes.fromhex(code_units.replace("\\u", "")).decode("utf-16-be", "surrogatepass")
+        first, last = int(code_units[:4], 16), int(code_units[-4:], 16)
+        is_pair = len(code_units) > _CODE_UNIT
+        return chr(0x10000 + (first - 0xD800 << 10) + last - 0xDC00 if is_pair else first)
     if char == "u":
         raise ValueError
     return _CONTROL.get(char, char)

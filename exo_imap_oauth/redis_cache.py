@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import override
 
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import described, json_object
 from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken
@@ -275,7 +276,8 @@ def _fernet(
             " cryptography.fernet, the same in all processes, or key=None and allow_plaintext=True"
         )
     try:
-        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - of the extra
+        with no_fork:
+            from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - of the extra
     except ImportError:
         return ImportError(
             "a RedisTokenCache needs cryptography: pip install 'exo-imap-oauth[redis]'"

@@ -15,10 +15,12 @@ import pytest
 from support.config import HOW_TO, IMAP, SECRET
 
 from exo_imap_oauth import load_config
+from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth.config import Setting
 from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
     from pathlib import Path
 
@@ -244,6 +246,11 @@ def listeners(count: int) -> str:
     return f"{HOW_TO}cmsbs.bounce.listeners = {' '.join(names)}\n{''.join(blocks)}"
 
 
+def names_without_keys(count: int) -> str:
+    names = " ".join(f"l{number}" for number in range(count))
+    return f"{HOW_TO}cmsbs.bounce.listeners = {names}\n"
+
+
 def listeners_whose_names_begin_alike(count: int) -> str:
     return listeners(count).replace("listener.l", "listener.a.l").replace(" l", " a.l")
 
@@ -299,11 +306,33 @@ def test_only_so_many_spellings_are_looked_up_and_each_once(
     assert fixes[0] == fixes[499] == fixes[-1] == f"Did you mean {IMAP}oauth2.clientId?"
 
 
+def test_a_list_of_names_is_searched_once_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    class Counting:
+        @staticmethod
+        def search(text: str) -> re.Match[str] | None:
+            searched.append(text)
+            return setting.search(text)
+
+    setting = keys._SETTING
+    monkeypatch.setattr(keys, "_SETTING", Counting)
+    file = tmp_path / "cmsbs.properties"
+    file.write_text(names_without_keys(2_000))
+    warnings = load_config(file, environ={}).warnings
+    assert len(warnings) == 2_000
+    assert "l1999" in warnings[-1].message
+    assert sum(map(len, searched)) <= file.stat().st_size
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [
         pytest.param(unknown_keys, 250, id="unknown keys"),
         pytest.param(listeners, 64, id="listeners"),
+        pytest.param(names_without_keys, 250, id="names without keys"),
         pytest.param(listeners_whose_names_begin_alike, 64, id="listeners that begin alike"),
         pytest.param(listeners_without_a_user, 64, id="listeners without a user"),
         pytest.param(listeners_that_inherit_a_long_value, 64, id="listeners with a long value"),

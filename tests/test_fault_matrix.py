@@ -330,7 +330,7 @@ def _wait_until_the_handshake_is_over() -> None:
         while frame is not None:
             names.add(frame.f_code.co_name)
             frame = frame.f_back
-        if "do_handshake" not in names:
+        if "_shake_hands" not in names:
             return
         time.sleep(0.01)
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -261,3 +262,24 @@ def test_a_line_that_no_command_of_ours_needs_ends_the_attempt(stage: str) -> No
     with ScriptedImap(script, tls=True) as server:
         with pytest.raises(ConnectionFailed, match="a line of 70007 bytes, where none is due"):
             opened(server).__enter__()
+
+
+def test_a_broken_connection_costs_each_command_the_same() -> None:
+    """Of one error that is raised again and again, the traceback grows for ever."""
+    with ScriptedImap([*OPENING, Step("{tag} NOOP", "")], tls=True) as server:
+        failures: list[ConnectionFailed] = []
+        with pytest.raises(ConnectionFailed), opened(server) as imap:
+            for _ in range(4):
+                with pytest.raises(ConnectionFailed, match=r"NOOP .* EOF") as raised:
+                    imap.noop()
+                failures.append(raised.value)
+            imap.noop()
+    first, second, *_, last = failures
+    assert len({id(failure) for failure in failures}) == len(failures)
+    assert frames_of(second) == frames_of(last) <= frames_of(first)
+    assert last.advice == first.advice is not None
+    assert (str(last), last.last_reply) == (str(first), first.last_reply)
+
+
+def frames_of(error: BaseException) -> int:
+    return sum(1 for _ in traceback.walk_tb(error.__traceback__))

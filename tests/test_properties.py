@@ -321,3 +321,23 @@ def test_entries_after_a_malformed_one_are_read_when_errors_are_collected() -> N
 def test_repr_of_an_entry_leaves_its_value_out() -> None:
     (entry,) = parse("a = Abc8Q~hidden")
     assert repr(entry) == "Property(key='a', value=..., source='<string>', line=1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("a = my Secret", True),
+        ("A.PASSWORD = x", True),
+        ("pa\u00dfword = x", True),  # which folds to ss
+        ("p\\u0061ssword = x", True),
+        ("a = pass\\\n  word x", True),
+        ("a = pass\nword = x", False),
+    ],
+)
+def test_a_value_is_hidden_however_its_file_writes_what_it_speaks_of(
+    text: str, hidden: bool
+) -> None:
+    entry = parse(text)[-1]
+    assert (repr(entry.value) == "(hidden)") == hidden
+    both = parse(f"{text}\nb = plain\nc = secret")
+    assert [repr(each.value) == "(hidden)" for each in both[-3:]] == [hidden, False, True]

@@ -13,7 +13,7 @@ import pytest
 from support.leaks import everything_in
 from support.token_endpoint import CLIENT, SECRET, TokenEndpoint, http, rejected, token
 
-from exo_imap_oauth import InboxConfig, load_config
+from exo_imap_oauth import InboxConfig, _files, load_config
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth.errors import ConfigError, TokenError, TokenRequestRejected
 
@@ -319,6 +319,20 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
         with pytest.raises(OSError, match=why) as raised:
             SecretFile(file)()
         assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"first part"])
+def test_a_file_that_waits_for_more_is_no_file(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc/kmsg does, which calls itself a regular file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(_files, "_require_file", print)
+    with pipe.open("r+b", buffering=0) as writer:
+        writer.write(content)
+        with pytest.raises(OSError, match="it is a device, a pipe or a socket, not a file"):
+            SecretFile(pipe)()
 
 
 def test_a_missing_file_is_named_in_the_error_of_the_token_request(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import selectors
 import socket
 import ssl
@@ -18,11 +19,13 @@ from exo_imap_oauth._imap import client
 from exo_imap_oauth._imap.connection import Server, connect
 from exo_imap_oauth._tokens.https import _BorrowedContext
 from exo_imap_oauth._trust import default_context
-from exo_imap_oauth.errors import ConnectionFailed
+from exo_imap_oauth.errors import ConnectionFailed, TokenEndpointUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from exo_imap_oauth.testing import ReadyExchange
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +98,90 @@ def test_an_unreadable_bundle_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         default_context()
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     assert default_context()
+
+
+# ---- a bundle that changes on disk ------------------------------------------------------------
+
+
+def write_in_place(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def rename_over(path: Path, data: bytes) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(data)
+    new.replace(path)
+
+
+def rename_with_the_old_time(path: Path, data: bytes) -> None:
+    before = path.stat()
+    rename_over(path, data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("replace", [write_in_place, rename_over, rename_with_the_old_time])
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_bundle_that_was_replaced_is_read_again(
+    variable: str,
+    replace: Callable[[Path, bytes], None],
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, str(bundle))
+    old = default_context()
+    assert default_context() is old
+    replace(bundle, trustme.CA(organization_name="The new one").cert_pem.bytes())
+    new = default_context()
+    assert "The new one" in " ".join(_names(new) - _names(old))
+    assert default_context() is new
+
+
+@pytest.mark.parametrize("replace", [write_in_place, rename_over])
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
+def test_a_folder_of_certificates_that_changed_is_looked_at_again(
+    variable: str,
+    replace: Callable[[Path, bytes], None],
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OpenSSL keeps what it once found in a folder, by its name."""
+    folders = f"/nowhere{os.pathsep}{bundle.parent}"
+    monkeypatch.setenv(variable, folders if variable == "SSL_CERT_DIR" else str(bundle.parent))
+    old = default_context()
+    assert default_context() is old
+    replace(bundle, trustme.CA().cert_pem.bytes())
+    new = default_context()
+    assert new is not old
+    bundle.with_name("another.pem").write_bytes(b"")
+    assert default_context() is not new
+
+
+def test_a_bundle_that_is_gone_is_named_and_one_that_is_back_is_read(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    known = _names(default_context())
+    away = bundle.rename(bundle.with_name("away"))
+    with pytest.raises(OSError, match="REQUESTS_CA_BUNDLE names the CA bundle"):
+        default_context()
+    away.rename(bundle)
+    assert _names(default_context()) == known
+
+
+def test_the_next_connection_trusts_what_replaced_a_bundle(
+    exchange: ReadyExchange, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with pytest.raises(TokenEndpointUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        exchange.inbox.token_source().get_token()
+    source = exchange.inbox.token_source(ssl_context=exchange.ssl_context)
+    with pytest.raises(ConnectionFailed, match="CERTIFICATE_VERIFY_FAILED"):
+        with exchange.inbox.open(token=source):
+            pass
+    exchange.write_ca(bundle)
+    source.invalidate(source.get_token())
+    with exchange.inbox.open() as imap:
+        assert imap.state == "SELECTED"
 
 
 # ---- a connection that is reset before TLS begins --------------------------------------------

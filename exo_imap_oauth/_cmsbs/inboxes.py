@@ -134,11 +134,12 @@ class _Reader:
     def _check_listing(self, first_settings: Mapping[str, Setting]) -> None:
         listing = self._settings.get(keys.LISTENERS)
         if listing is not None:
+            are_names = not keys.holds_setting(listing.value)
             for name in self._listed:
                 if name == PRIMARY:
                     self._findings.add("listener-named-default", listing)
                 elif name not in first_settings:
-                    shown = keys.shown_name(name, listing.value)
+                    shown = keys.shown_name(name) if are_names else keys.HIDDEN_NAME
                     self._findings.add("listener-without-keys", listing, inbox=shown)
         listed = {PRIMARY, *self._listed}
         for name, setting in first_settings.items():

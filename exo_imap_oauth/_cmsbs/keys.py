@@ -115,14 +115,18 @@ def shown(key: str) -> str:
 
 _LONGEST_NAME = 60
 _SETTING = re.compile(r"(?i)[=:]|cmsbs\.|secret|password")
+HIDDEN_NAME = "a name"
 
 
-def shown_name(name: str, listing: str = "") -> str:
-    """The name of a listener, where it is one.
+def holds_setting(listing: str) -> bool:
+    """Whether a list of names holds a setting too, whose parts would pass for names.
 
-    Args:
-        name: What stands in the place of a name.
-        listing: The list it is from; two lines that became one make names of a setting's parts.
+    So it does where two lines became one.
     """
+    return _SETTING.search(listing) is not None
+
+
+def shown_name(name: str) -> str:
+    """The name of a listener, where it is one."""
     is_name = len(name) <= _LONGEST_NAME and not re.search("[=:]", name) and not looks_random(name)
-    return one_line(name) if is_name and not _SETTING.search(listing) else "a name"
+    return one_line(name) if is_name else HIDDEN_NAME

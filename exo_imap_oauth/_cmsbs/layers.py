@@ -14,6 +14,7 @@ from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings, Setting
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox_rules import MAX_VALUE
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth.properties import read_entries
 
@@ -197,7 +198,8 @@ class Layers:
         if b"\0" in data and encoding != "utf-16":
             self._findings.add("nul-bytes", here)
         try:
-            is_of_files = codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS
+            with no_fork:  # each encoding is a module
+                is_of_files = codecs.lookup(encoding).name not in _NO_FILE_ENCODINGS
             shown = f" {encoding}"  # the name of one, and so nothing else
             if is_of_files:
                 return data.decode(encoding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cached
@@ -29,8 +30,6 @@ def problem_of_callable(name: str, value: object, expected: str) -> TypeError | 
 
 def is_async(function: object) -> bool:
     """Whether calling it gives nothing but a coroutine."""
-    from inspect import iscoroutinefunction  # noqa: PLC0415 - slow, and secrets are mostly texts
-
     return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 

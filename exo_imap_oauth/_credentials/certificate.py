@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from exo_imap_oauth._files import read_file, reason
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+# What the functions below find loaded, and what signs later.
+_NEEDED = (
+    "cryptography",
+    "cryptography.x509",
+    "cryptography.hazmat.primitives.serialization.pkcs12",
+    "jwt",
+)
 _MAX_FILE = 262_144  # bytes; a key with a long chain of certificates has some ten thousand
 _LONGEST_PATH = 1_024  # characters; a key in base64 is longer
 _SMALLEST_KEY = 2_048  # bits, Entra's minimum
@@ -112,8 +120,9 @@ def load(
         work, an OSError for a file that cannot be read, an ImportError where the extra is missing.
     """
     try:
-        import_module("cryptography")
-        import_module("jwt")  # it signs later, in a thread that should not have to load it
+        with no_fork:
+            for module in _NEEDED:
+                import_module(module)
     except ImportError as error:
         return ImportError(_EXTRA, name=error.name)
     where = f"the {container} given"

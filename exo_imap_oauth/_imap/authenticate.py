@@ -11,6 +11,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth._errors_imap import AuthenticationRefused, ImapError
 from exo_imap_oauth._imap.limits import bounded_replies, overridden
 from exo_imap_oauth._imap.replies import (
     connection_failed,
@@ -23,7 +24,6 @@ from exo_imap_oauth._imap.replies import (
 )
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import AuthenticationRefused, ImapError
 from exo_imap_oauth.xoauth2 import AFTER_ERROR_CHALLENGE, decode_challenge
 
 if TYPE_CHECKING:

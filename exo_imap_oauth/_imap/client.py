@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import imaplib
 import io
 import re
@@ -328,7 +329,7 @@ class Client(imaplib.IMAP4):
         if bearer is None or not self._is_handed_over or self._is_under_way:
             return step(*arguments, **options)
         if self._broken is not None:  # what broke the connection says more than that it is broken
-            raise self._broken
+            raise copy.copy(self._broken)  # its traceback is its own
         self._is_under_way = True
         try:
             return step(*arguments, **options)
@@ -341,7 +342,7 @@ class Client(imaplib.IMAP4):
         finally:
             self._is_under_way = False
         if isinstance(failure, imaplib.IMAP4.abort):
-            self._broken = failure
+            self._broken = copy.copy(failure)  # without the frames that this one holds
         raise failure
 
     # imaplib's debug output and its buffer, neither of which an optimized Python has.

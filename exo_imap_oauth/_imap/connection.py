@@ -8,6 +8,7 @@ import ssl
 from typing import TYPE_CHECKING, NamedTuple
 
 from exo_imap_oauth._arguments import CLIENTS, what_is_unverified, wrong_kind
+from exo_imap_oauth._errors_imap import ConnectionFailed, ImapError, Throttled
 from exo_imap_oauth._imap.client import Client, NotImapError, TlsClient
 from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import (
@@ -21,12 +22,7 @@ from exo_imap_oauth._reach import cut_after
 from exo_imap_oauth._text import one_line
 from exo_imap_oauth._trust import default_context, unreadable_bundle
 from exo_imap_oauth.advice import RETRYABLE, advise, explain
-from exo_imap_oauth.errors import (
-    ConnectionFailed,
-    ImapError,
-    InsecureConnectionError,
-    Throttled,
-)
+from exo_imap_oauth.errors import InsecureConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

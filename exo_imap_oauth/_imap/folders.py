@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import encodings.utf_16_be  # noqa: F401 - else the first such name loads it
 import re
 from typing import TYPE_CHECKING, NamedTuple
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import imaplib
 from typing import TYPE_CHECKING, Any
 
+from exo_imap_oauth._errors_imap import ImapError, MailboxNotConnected
 from exo_imap_oauth._imap.folders import folder_name, list_folders
 from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import (
@@ -17,7 +18,6 @@ from exo_imap_oauth._imap.replies import (
 )
 from exo_imap_oauth._text import one_line, quotable
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import ImapError, MailboxNotConnected
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,18 +6,17 @@ import imaplib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from exo_imap_oauth._text import hide, one_line, quotable
-from exo_imap_oauth.advice import RETRYABLE, advise, explain
-from exo_imap_oauth.errors import (
+from exo_imap_oauth._errors_imap import (
     AuthenticationRefused,
     ConnectionFailed,
-    ExoImapOAuthError,
     ImapError,
     MailboxNotConnected,
     SessionExpired,
     Throttled,
-    TokenError,
 )
+from exo_imap_oauth._text import hide, one_line, quotable
+from exo_imap_oauth.advice import RETRYABLE, advise, explain
+from exo_imap_oauth.errors import ExoImapOAuthError, TokenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,6 +10,7 @@ from exo_imap_oauth import _files as files
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._inbox.check import InboxCheck, Notation, tenant_uri
 from exo_imap_oauth._inbox_rules import BLANKS, PADDED, REQUIRED, TENANT_BELONGS, is_quoted
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import HiddenText, one_line
 from exo_imap_oauth.clouds import Cloud
 
@@ -146,7 +147,8 @@ class _Reader:
         self.check.identity(values | unusable, needed=needed)
 
     def _certificate(self, password: str | None) -> object:
-        from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
+        with no_fork:
+            from exo_imap_oauth.credentials import ClientCertificate  # noqa: PLC0415 - loaded on use
 
         path = self._path("CERTIFICATE_FILE")
         if not self._is_usable_path("CERTIFICATE_FILE"):

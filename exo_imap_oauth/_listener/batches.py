@@ -14,6 +14,7 @@ import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth._errors_imap import ImapError, MessageUnavailable
 from exo_imap_oauth._listener.commands import Commands
 from exo_imap_oauth._listener.sizes import Sizes
 from exo_imap_oauth._mail.ask import (
@@ -26,7 +27,6 @@ from exo_imap_oauth._mail.ask import (
 )
 from exo_imap_oauth._mail.message import mail_of
 from exo_imap_oauth._mail.replies import Fetched
-from exo_imap_oauth.errors import ImapError, MessageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

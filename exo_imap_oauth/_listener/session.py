@@ -9,6 +9,7 @@ import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth._errors_imap import ImapError
 from exo_imap_oauth._frames import without_locals
 from exo_imap_oauth._listener.batches import Batches, Place
 from exo_imap_oauth._listener.idle import DONE, LONGEST, idle
@@ -22,7 +23,6 @@ from exo_imap_oauth._mail.ask import (
     start_search,
 )
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import ImapError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

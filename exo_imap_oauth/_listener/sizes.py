@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from exo_imap_oauth._errors_imap import ImapError
 from exo_imap_oauth._mail.ask import concerns_all, start_sizes
-from exo_imap_oauth.errors import ImapError
 
 if TYPE_CHECKING:
     from exo_imap_oauth._imap.client import Client

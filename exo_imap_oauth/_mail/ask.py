@@ -11,18 +11,18 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from exo_imap_oauth._frames import without_locals
-from exo_imap_oauth._imap.replies import ServerReply, text_of, typed_error
-from exo_imap_oauth._mail.replies import fetched
-from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import (
+from exo_imap_oauth._errors_imap import (
     ConnectionFailed,
-    ExoImapOAuthError,
     ImapError,
     MailboxNotConnected,
     SessionExpired,
     Throttled,
 )
+from exo_imap_oauth._frames import without_locals
+from exo_imap_oauth._imap.replies import ServerReply, text_of, typed_error
+from exo_imap_oauth._mail.replies import fetched
+from exo_imap_oauth.advice import explain
+from exo_imap_oauth.errors import ExoImapOAuthError
 from exo_imap_oauth.imap import ok
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
+from exo_imap_oauth._errors_imap import MessageUnavailable
 from exo_imap_oauth._mail.policy import INCOMING
 from exo_imap_oauth.advice import explain
-from exo_imap_oauth.errors import MessageUnavailable
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth._process_lock import fork_safe_lock
+from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import described
 from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken, expires_at, refresh_at
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
 _LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
-
-_import_lock = fork_safe_lock()
 
 
 def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> AccessToken:
@@ -115,7 +113,8 @@ def _wait(event: threading.Event, seconds: float) -> bool:
 
 
 def _no_answer(request: TokenRequest, what: str) -> TokenEndpointUnavailable:
-    from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
+    with no_fork:
+        from exo_imap_oauth.advice import explain  # noqa: PLC0415 - seldom needed
 
     return TokenEndpointUnavailable(
         f"{request.token_uri}: {what} for {request.deadline:g} s",
@@ -165,7 +164,7 @@ def _requested(
     flight.credential = request.credential.fingerprint
     if (refusal := slot.refusal_of(flight)) is not None:
         return refusal
-    with _import_lock:  # fork waits for it, and thus never sees a half-imported module
+    with no_fork:
         from exo_imap_oauth._tokens.endpoint import ask_until_deadline  # noqa: PLC0415 - slow
 
     outcome = ask_until_deadline(request)

@@ -1,7 +1,7 @@
 """What a listener costs, and how fast it is, beside other ways to read a mailbox.
 
-    python -m tests.benchmarks.listeners backlog [--near 5000] [--far 300] [--rounds 3]
-    python -m tests.benchmarks.listeners latency [--messages 40] [--rounds 3]
+    python -m tests.benchmarks.listeners backlog [--near 5000] [--far 300] [--rounds 3] [--slack 1]
+    python -m tests.benchmarks.listeners latency [--messages 40] [--rounds 3] [--slack 1]
     python -m tests.benchmarks.listeners memory [--mail 25] [--literal 100]
     python -m tests.benchmarks.listeners many [inboxes ...]      # by default 200
 
@@ -151,6 +151,7 @@ def _arguments() -> argparse.Namespace:
         command = commands.add_parser(name)
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--round-trip", type=float, default=0.03, help="s")
+        command.add_argument("--slack", type=float, default=1, help="factor for times, where noisy")
     commands.choices["backlog"].add_argument("--near", type=int, default=5_000)
     commands.choices["backlog"].add_argument("--far", type=int, default=300)
     commands.choices["latency"].add_argument("--messages", type=int, default=40)
@@ -168,10 +169,19 @@ def main() -> int:
     print(f"CPython {platform.python_version()}, {os.cpu_count()} cores{packages}")
     if given.command == "backlog":
         holds = backlog(
-            near=given.near, far=given.far, round_trip=given.round_trip, rounds=given.rounds
+            near=given.near,
+            far=given.far,
+            round_trip=given.round_trip,
+            rounds=given.rounds,
+            slack=given.slack,
         )
     elif given.command == "latency":
-        holds = latency(count=given.messages, round_trip=given.round_trip, rounds=given.rounds)
+        holds = latency(
+            count=given.messages,
+            round_trip=given.round_trip,
+            rounds=given.rounds,
+            slack=given.slack,
+        )
     elif given.command == "memory":
         holds = memory(mail=int(given.mail * 2**20), literal=int(given.literal * 10**6))
     else:

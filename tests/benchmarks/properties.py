@@ -1,12 +1,13 @@
 """Reads a file of 10,000 lines side by side with javaproperties.
 
-Run: python tests/benchmarks/properties.py
+Run: python tests/benchmarks/properties.py [--slack 1]
 """
 
 # ruff: noqa: T201 - its output is what it is for
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -40,6 +41,10 @@ def milliseconds(function: Callable[[], object]) -> float:
 
 def main() -> int:
     """Print medians and their ratio; 1 if it is below what is promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slack", type=float, default=1, help="factor, where noisy")
+    slack: float = parser.parse_args().slack
+    wanted = WANTED / slack
     text = "".join(PATTERN.format(n=n) for n in range(LINES // 5))
     assert text.count("\n") == LINES
     ours: list[float] = []
@@ -50,8 +55,8 @@ def main() -> int:
     ratio = statistics.median(theirs) / statistics.median(ours)
     print(f"exo_imap_oauth.properties.parse  {statistics.median(ours):6.1f} ms")
     print(f"javaproperties.loads             {statistics.median(theirs):6.1f} ms")
-    print(f"ratio                            {ratio:6.1f} (at least {WANTED})")
-    return ratio < WANTED
+    print(f"ratio                            {ratio:6.1f} (at least {wanted:.2f})")
+    return ratio < wanted
 
 
 if __name__ == "__main__":
