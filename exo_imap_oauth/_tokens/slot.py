@@ -98,6 +98,7 @@ class Slot:
     __slots__ = (
         "__weakref__",
         "cache",
+        "cache_key",
         "clock",
         "flight",
         "held",
@@ -110,7 +111,7 @@ class Slot:
 
     def __init__(self, cache: TokenCache, key: str, clock: Clock) -> None:
         self.cache = cache
-        self.key = key
+        self.key = self.cache_key = key  # a fetch sets the latter where a credential is in a file
         self.clock = clock
         self.hold(NO_TOKEN)
         self.forget_failures()
@@ -181,7 +182,7 @@ class Slot:
 
     def cached(self, *, may_fetch: bool) -> AccessToken | None:
         """The token in the cache, where it saves a request."""
-        token = self.cache.get(self.key)
+        token = self.cache.get(self.cache_key)
         if token is None:
             return None
         # A valid token that is not held here yet serves while the next one is fetched, and so
@@ -248,7 +249,7 @@ class Slot:
     def invalidate(self, token: AccessToken) -> None:
         """Drop a token that a server refused, but only if it is still the one held."""
         try:  # the cache first, or a fetch that starts in between would bring it back
-            self.cache.discard(self.key, token)
+            self.cache.discard(self.cache_key, token)
         finally:
             with process_lock:
                 if self.token.token == token.token:
