@@ -140,7 +140,7 @@ def _cached_or_requested(
 ) -> AccessToken | ExoImapOAuthError:
     began_at = time.monotonic()
     if request.credential.is_in_file:
-        current = _current(request)
+        current = _current(request, request.deadline)
         if isinstance(current, Exception):
             return current
         request, slot.cache_key = current, current.cache_key
@@ -158,7 +158,7 @@ def _cached_or_requested(
                 return token
             if may_fetch:
                 left = max(request.deadline - spent, _SHORTEST_DEADLINE)
-                return _requested(slot, replace(request, deadline=left), flight)
+                return _requested(slot, request, flight, left)
         time.sleep(_LOOK_AGAIN)
 
 
@@ -166,19 +166,19 @@ def _cached(slot: Slot, flight: Flight, *, may_fetch: bool) -> AccessToken | Non
     return None if flight.forced else slot.cached(may_fetch=may_fetch)
 
 
-def _current(request: TokenRequest) -> TokenRequest | ExoImapOAuthError:
-    """The request with its credential as it is now, or why that cannot be obtained."""
+def _current(request: TokenRequest, deadline: float) -> TokenRequest | ExoImapOAuthError:
+    """The request with its credential as it is now, or why there can be none."""
     try:
-        return replace(request, credential=request.credential.current())
+        return replace(request, credential=request.credential.current(), deadline=deadline)
     except ExoImapOAuthError as error:
         return error.with_traceback(None)
 
 
 def _requested(
-    slot: Slot, request: TokenRequest, flight: Flight
+    slot: Slot, request: TokenRequest, flight: Flight, deadline: float
 ) -> AccessToken | ExoImapOAuthError:
     """A new token of the endpoint; or its last refusal, if it would say the same again."""
-    current = _current(request)
+    current = _current(request, deadline)
     if isinstance(current, Exception):
         return current
     request, flight.credential = current, current.credential.fingerprint
