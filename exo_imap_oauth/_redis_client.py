@@ -45,7 +45,8 @@ def client_from_url(url: str, options: dict[str, Any]) -> Any:  # noqa: ANN401 -
 
 def problem_of_client(client: object) -> TypeError | ValueError | None:
     """Why a client cannot be used, or None."""
-    if not all(callable(getattr(client, name, None)) for name in _METHODS):
+    connects = hasattr(client, "connection_pool") or hasattr(client, "get_nodes")
+    if not connects or not all(callable(getattr(client, name, None)) for name in _METHODS):
         return TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
     if ".asyncio" in type(client).__module__:
         return TypeError("client must be a redis.Redis, not the one of redis.asyncio")

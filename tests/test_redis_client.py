@@ -167,6 +167,9 @@ def test_other_clients_are_refused() -> None:
         RedisTokenCache(cast("Any", redis.asyncio.Redis()), key=KEY)
     with pytest.raises(TypeError, match="not str"):
         RedisTokenCache(cast("Any", "redis://"), key=KEY)
+    methods = dict.fromkeys(("get", "set", "eval", "pipeline"), print)
+    with pytest.raises(TypeError, match="not Imitation"):
+        RedisTokenCache(type("Imitation", (), methods)(), key=KEY)
 
 
 # ---- a cluster -------------------------------------------------------------------------------
