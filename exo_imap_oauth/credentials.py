@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from typing_extensions import override
 
 from exo_imap_oauth._arguments import CERTIFICATE, FILES, wrong_kind
-from exo_imap_oauth._credentials.callables import Asked, fingerprint_of, problem_of_callable
+from exo_imap_oauth._credentials.callables import Asked, problem_of_callable
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import HiddenText, is_guid
 from exo_imap_oauth.errors import TokenError
@@ -76,7 +76,7 @@ class ClientSecret:
             self.fingerprint = sha256(secret.encode()).digest()
         else:
             self._secret = Asked(secret, "client secret")
-            self.fingerprint = fingerprint_of(secret)
+            self.fingerprint = self._secret.fingerprint
 
     @property
     def known(self) -> dict[str, str]:
@@ -88,6 +88,11 @@ class ClientSecret:
     def may_change(self) -> bool:
         """Whether it is a callable."""
         return not isinstance(self._secret, str)
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether it is read from a file, for which its content stands."""
+        return not isinstance(self._secret, str) and self._secret.is_file
 
     @property
     def secrets(self) -> list[str]:
@@ -249,6 +254,11 @@ class ClientCertificate:
         return self._file is not None
 
     @property
+    def is_in_file(self) -> bool:
+        """It was read already."""
+        return False
+
+    @property
     def secrets(self) -> list[str]:
         """Nothing, since the key is in no text."""
         return []
@@ -353,8 +363,16 @@ class ClientAssertion:
         if problem is not None:
             del assertion  # somebody gave the assertion itself
             raise problem
-        self._assertion = Asked(assertion, "assertion")
-        self.fingerprint = sha256(b"assertion" + fingerprint_of(assertion)).digest()
+        self._assertion: str | Asked = Asked(assertion, "assertion")
+        self.fingerprint = sha256(b"assertion" + self._assertion.fingerprint).digest()
+
+    @classmethod
+    def _of(cls, assertion: str) -> Self:
+        """What a file holds now: it does not change any more, and its text stands for it."""
+        self = cls.__new__(cls)
+        self._assertion = HiddenText(assertion)
+        self.fingerprint = sha256(b"\0assertion\0" + assertion.encode()).digest()
+        return self
 
     @property
     def known(self) -> dict[str, str]:
@@ -363,21 +381,32 @@ class ClientAssertion:
 
     @property
     def may_change(self) -> bool:
-        """Whether a refused one may be followed by a better one at once; it may not.
+        """Whether a refused one may be followed by a better one at once, as in a file.
 
         An issuer that signs a new assertion for each call would have Entra asked in vain as
         often as somebody wants a token.
         """
-        return False
+        return self.is_in_file
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether it is read from a file, for which its content stands."""
+        return isinstance(self._assertion, Asked) and self._assertion.is_file
 
     @property
     def secrets(self) -> list[str]:
         """The assertion that was used last, which no text may show."""
-        return [self._assertion.last]
+        return [self._assertion.last if isinstance(self._assertion, Asked) else self._assertion]
 
-    def current(self) -> Self:
-        """This credential."""
-        return self
+    def current(self) -> ClientAssertion:
+        """That in the file, as it is now; of a function, which may sign a new one each time, this.
+
+        Raises:
+            TokenError: As for :meth:`form_fields`.
+        """
+        if not self.is_in_file:
+            return self
+        return ClientAssertion._of(self._value())
 
     def form_fields(self, purpose: Purpose) -> dict[str, str]:  # noqa: ARG002 - the issuer's
         """The form fields with the current assertion.
@@ -385,12 +414,17 @@ class ClientAssertion:
         Raises:
             TokenError: The callable raised something, or returned no JWT.
         """
+        return _assertion_fields(self._value())
+
+    def _value(self) -> str:
+        if isinstance(self._assertion, str):
+            return self._assertion
         assertion = self._assertion()
         kind = type(assertion).__name__
         if isinstance(assertion, str):
             assertion, kind = assertion.strip(), "another text"
             if len(assertion) <= _LONGEST_JWT and _JWT.fullmatch(assertion):
-                return _assertion_fields(assertion)
+                return assertion
             kind = kind if assertion else "an empty text"
         del assertion
         raise TokenError(

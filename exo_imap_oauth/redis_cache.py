@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
+import os
 import time
-from concurrent.futures import Future
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from typing_extensions import override
 
-from exo_imap_oauth._process_lock import no_fork
+from exo_imap_oauth._process_lock import no_fork, process_lock
+from exo_imap_oauth._redis_client import client_from_url, problem_of_client
 from exo_imap_oauth._text import described, json_object
-from exo_imap_oauth._threads import let_program_end
 from exo_imap_oauth.access_token import AccessToken
 from exo_imap_oauth.token_cache import TokenCache
+from exo_imap_oauth.xoauth2 import is_bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -34,11 +34,12 @@ _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _VERSION = 1  # of the entries; a change of their form makes those of others absent
-_ANSWER_WITHIN = 1.0  # s; what one question to Redis may cost a login
 _ASK_AGAIN_AFTER = 5.0  # s without Redis, after it could not be asked
 _CLOCK_TOLERANCE = 300.0  # s that the clocks of two hosts may differ
 _TIMES = ("obtained_on", "refresh_on", "expires_on")
-_DISCARD = """
+_LATEST_TIME = 1e11  # Unix seconds: the year 5138
+_NO_KEY = -2  # what PTTL says of it
+_DELETE_IF_EQUAL = """
 if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
 return 0
 """
@@ -49,17 +50,20 @@ class RedisTokenCache(TokenCache):
 
     The process that needs a token first fetches it, under a lock that lapses if the process
     dies; the others wait for it. If Redis is slow, full, read-only or gone, tokens are fetched
-    directly, with one warning in the log. No login fails because of it, or waits more than one
-    second for an answer; after a failure Redis is left alone for five seconds.
+    directly, with one warning in the log. No login fails because of it, whatever its keys hold.
+
+    Redis is asked in the thread that fetches the token, so its client must not wait: one question
+    takes as long as its ``socket_timeout`` at most, which is one second with :meth:`from_url`.
+    After a failure Redis is left alone for five seconds.
 
     Entries do not depend on the clock of a host: each lives in Redis as long as its token, so
     hosts whose clocks differ by some minutes can share them. An entry that was tampered with, that
     another key encrypted, or that another version of this library wrote counts as absent.
 
     Args:
-        client: From redis-py, for example
-            ``redis.Redis.from_url("rediss://:password@host:6380/0")``; TLS keeps its password
-            and the entries' times private. Not the asynchronous one.
+        client: From redis-py, a ``Redis`` or a ``RedisCluster``, not an asynchronous one:
+            ``socket_timeout`` and ``socket_connect_timeout`` of at most two seconds, and no
+            retries. :meth:`from_url` makes one.
         key: A Fernet key, as ``cryptography.fernet.Fernet.generate_key()`` makes them, or several
             for rotation: the first encrypts, all decrypt. A token opens a mailbox: without the
             key, whoever reads Redis finds nothing of use.
@@ -70,10 +74,11 @@ class RedisTokenCache(TokenCache):
     Raises:
         ImportError: The extra ``redis`` is not installed.
         TypeError: ``client`` is asynchronous, or not a client.
-        ValueError: There is no key, or one of them is not a Fernet key.
+        ValueError: There is no key, or one of them is not a Fernet key; or the client waits too
+            long: the text shows what to write.
 
     Example:
-        >>> cache = RedisTokenCache(redis.Redis(), key=key)  # doctest: +SKIP
+        >>> cache = RedisTokenCache.from_url(url, key=key)  # doctest: +SKIP
         >>> source = inbox.token_source(cache=cache)  # doctest: +SKIP
     """
 
@@ -93,12 +98,38 @@ class RedisTokenCache(TokenCache):
         if isinstance(fernet, Exception):
             raise fernet
         self._fernet = fernet
-        _check_client(client)
+        if problem := problem_of_client(client):
+            raise problem
         self._client: Any = client  # its types fit neither pipelines nor all of its versions
-        # What Redis has not answered in time; of a thread, since in a child it is not alive.
-        self._question: threading.Thread | None = None
-        self._ask_again_at = 0.0  # time.monotonic()
+        self._ask_again_at = 0.0  # time.monotonic(); 0 while Redis answers
         self._has_warned = False  # of an entry
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        key: bytes | Sequence[bytes] | None,
+        namespace: str = "exo-imap-oauth",
+        allow_plaintext: bool = False,
+        **options: Any,  # noqa: ANN401 - redis-py's
+    ) -> Self:
+        """A cache whose client waits one second for Redis, and tries once.
+
+        Args:
+            url: ``rediss://:password@host:6380/0``, ``redis://...`` or ``unix://...``. TLS
+                (``rediss``) keeps the password and the entries' times private.
+            key: As for the class.
+            namespace: As for the class.
+            allow_plaintext: As for the class.
+            **options: Of ``redis.Redis.from_url``, such as ``ssl_ca_certs``.
+
+        Raises:
+            Exception: As for the class.
+            ValueError: The URL cannot be read; it is not shown, as it may hold a password.
+        """
+        client = client_from_url(url, options)
+        return cls(client, key=key, namespace=namespace, allow_plaintext=allow_plaintext)
 
     @override
     def __repr__(self) -> str:
@@ -110,17 +141,10 @@ class RedisTokenCache(TokenCache):
 
     @override
     def get(self, key: str) -> AccessToken | None:
-        name = self._name("token", key)
-
-        def ask() -> list[Any]:
-            with self._client.pipeline(transaction=True) as both:
-                answers: list[Any] = both.get(name).pttl(name).execute()
-            return answers
-
-        entry, milliseconds = self._asked(ask) or (None, 0)
-        if entry is None:
+        found = self._asked(lambda: self._read(key))
+        if found is None or found.lives_for == _NO_KEY:
             return None
-        token = self._opened(key, _octets(entry), milliseconds / 1000)
+        token = self._opened(key, found)
         if token is None and not self._has_warned:
             self._has_warned = True
             _logger.warning(
@@ -139,26 +163,25 @@ class RedisTokenCache(TokenCache):
 
     @override
     def discard(self, key: str, token: AccessToken) -> None:
-        name = self._name("token", key)
-
         def ask() -> None:
-            entry = self._client.get(name)
-            kept = None if entry is None else self._opened(key, _octets(entry), 1.0)
+            found = self._read(key)
+            kept = self._opened(key, found)
             if kept is not None and kept.token == token.token:
-                self._client.eval(_DISCARD, 1, name, entry)
+                self._delete_if_equal(self._name("token", key), found.entry)
 
         self._asked(ask, token.token)
 
     @override
     @contextlib.contextmanager
     def lock(self, key: str, lease: float) -> Generator[bool]:
-        lock = self._client.lock(self._name("lock", key), timeout=lease, thread_local=False)
-        is_ours = self._asked(lambda: bool(lock.acquire(blocking=False)))
+        name, owner = self._name("lock", key), os.urandom(16)
+        lapses_after = max(1, int(lease * 1000))
+        is_ours = self._asked(lambda: bool(self._client.set(name, owner, nx=True, px=lapses_after)))
         try:
             yield is_ours is not False  # without Redis, each process fetches its own
         finally:
             if is_ours:
-                self._asked(lambda: _release(lock))
+                self._asked(lambda: self._delete_if_equal(name, owner))
 
     # ---- entries -----------------------------------------------------------------------------
 
@@ -170,22 +193,23 @@ class RedisTokenCache(TokenCache):
         text = json.dumps({"version": _VERSION, "key": key, **asdict(token)}).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 
-    def _opened(self, key: str, entry: bytes, lives_for: float) -> AccessToken | None:
+    def _opened(self, key: str, found: _Found) -> AccessToken | None:
         """The token of an entry, its times by the clock of this host; None if it is not ours."""
-        values = json_object(self._decrypted(entry) or b"") or {}
+        values = json_object(self._decrypted(found.entry) or b"") or {}
         if values.get("version") != _VERSION or values.get("key") != key:
             return None
-        if not isinstance(values.get("token"), str) or not _holds_times(values):
+        if not is_bearer_token(values.get("token")) or not _holds_times(values):
             return None
-        expires_here = time.time() + lives_for
+        now = time.time()
+        expires_here = now + found.lives_for / 1000
         ahead = expires_here - values["expires_on"]
-        if lives_for <= 0 or ahead > _CLOCK_TOLERANCE:
+        if found.lives_for <= 0 or ahead > _CLOCK_TOLERANCE:
             return None  # somebody made it live longer than its token
         return AccessToken(
             token=values["token"],
             expires_on=int(expires_here),
-            refresh_on=int(values["refresh_on"] + ahead),
-            obtained_on=values["obtained_on"] + ahead,
+            refresh_on=int(min(values["refresh_on"] + ahead, expires_here)),
+            obtained_on=min(values["obtained_on"] + ahead, now),
         )
 
     def _decrypted(self, entry: bytes) -> bytes | None:
@@ -200,68 +224,66 @@ class RedisTokenCache(TokenCache):
 
     # ---- Redis -------------------------------------------------------------------------------
 
-    def _asked(self, ask: Callable[[], _T], secret: str = "") -> _T | None:
-        """What Redis answers; None if it does not, and for a while after that.
+    def _read(self, key: str) -> _Found:
+        """What is there, and for how long: in this order, so that a new entry never lives longer.
 
-        It is asked in a thread: a client without a ``socket_timeout`` waits indefinitely.
+        Not in a transaction, which clusters did not have in earlier versions of redis-py.
         """
-        unanswered = self._question
-        if time.monotonic() < self._ask_again_at or (unanswered and unanswered.is_alive()):
+        name = self._name("token", key)
+        with self._client.pipeline(transaction=False) as both:
+            both.pttl(name)
+            both.execute_command("GET", name, NEVER_DECODE=True)  # whatever the client does else
+            milliseconds, entry = both.execute(raise_on_error=False)
+        for answer in (milliseconds, entry):
+            if isinstance(answer, Exception) and not str(answer).startswith("WRONGTYPE"):
+                raise answer
+        if entry is None:
+            milliseconds = _NO_KEY  # it has expired in between
+        return _Found(entry if isinstance(entry, bytes) else b"", milliseconds)
+
+    def _delete_if_equal(self, name: str, value: bytes) -> None:
+        self._client.eval(_DELETE_IF_EQUAL, 1, name, value)
+
+    def _asked(self, ask: Callable[[], _T], secret: str = "") -> _T | None:
+        """What Redis answers; None if it does not, and for a while after that."""
+        ask_again_at = self._ask_again_at
+        if time.monotonic() < ask_again_at:
             return None
-        answer: Future[_T] = Future()
-        question = threading.Thread(target=_answer, args=(ask, answer), name="exo_imap_oauth-redis")
-        let_program_end(question)
         try:
-            question.start()
-            result = answer.result(_ANSWER_WITHIN)
-        except TimeoutError:
-            self._question = question
-            self._go_without(f"no answer within {_ANSWER_WITHIN:g} s")
-        except Exception as error:  # noqa: BLE001 - of redis-py, or no thread can start
+            answer = ask()
+        except Exception as error:  # noqa: BLE001 - redis-py's, or a system's
             self._go_without(described(error, [secret]))
-        else:
-            if self._ask_again_at:
-                self._ask_again_at = 0.0
-                _logger.info("Redis answers again")
-            return result
-        return None
+            return None
+        if ask_again_at:
+            self._go_on_with_it()
+        return answer
 
     def _go_without(self, why: str) -> None:
-        if not self._ask_again_at:  # one warning an outage
+        with process_lock:
+            is_news = not self._ask_again_at  # one warning an outage
+            self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
+        if is_news:
             _logger.warning(
                 "Redis cannot be used, so tokens are fetched directly meanwhile: %s", why
             )
-        self._ask_again_at = time.monotonic() + _ASK_AGAIN_AFTER
+
+    def _go_on_with_it(self) -> None:
+        with process_lock:
+            is_news, self._ask_again_at = bool(self._ask_again_at), 0.0
+        if is_news:
+            _logger.info("Redis answers again")
+
+
+class _Found(NamedTuple):
+    """An entry."""
+
+    entry: bytes  # empty where there is something else than a string
+    lives_for: int  # ms; -1 is for ever
 
 
 def _holds_times(values: Mapping[str, Any]) -> bool:
-    return all(isinstance(values.get(name), (int, float)) for name in _TIMES)
-
-
-def _answer(ask: Callable[[], _T], answer: Future[_T]) -> None:
-    try:
-        answer.set_result(ask())
-    except BaseException as error:  # noqa: BLE001 - result() raises it
-        answer.set_exception(error)
-
-
-def _release(lock: Any) -> None:  # noqa: ANN401 - redis-py's, of any client
-    from redis.exceptions import LockError  # noqa: PLC0415 - of the extra
-
-    with contextlib.suppress(LockError):  # it lapsed
-        lock.release()
-
-
-def _octets(entry: bytes | str) -> bytes:
-    """An entry's bytes, from a client with ``decode_responses`` too."""
-    return entry.encode() if isinstance(entry, str) else entry
-
-
-def _check_client(client: object) -> None:
-    if not all(callable(getattr(client, name, None)) for name in ("get", "set", "lock", "eval")):
-        raise TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
-    if ".asyncio" in type(client).__module__:
-        raise TypeError("client must be a redis.Redis, not the one of redis.asyncio")
+    found = [values.get(name) for name in _TIMES]
+    return all(isinstance(each, (int, float)) and 0 <= each < _LATEST_TIME for each in found)
 
 
 def _fernet(

@@ -42,7 +42,8 @@ class TokenCache(Protocol):
 
         Args:
             key: The digest.
-            lease: Seconds after which the right lapses.
+            lease: Seconds after which the right lapses. Whoever has waited so long fetches the
+                token without it.
 
         Returns:
             A context that yields True if the caller is to fetch the token, False if another

@@ -1,13 +1,20 @@
-"""A client secret keeps itself to itself."""
+"""A client secret keeps itself to itself, and a function that gives one is not kept alive."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import pickle
-from typing import Any
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exo_imap_oauth.credentials import ClientSecret
+from exo_imap_oauth import TokenSource
+from exo_imap_oauth.credentials import ClientAssertion, ClientSecret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECRET = "s3cr3t~Value+with/odd=chars&"
 
@@ -25,22 +32,120 @@ def test_fingerprints_tell_secrets_apart() -> None:
     assert ClientSecret(SECRET).fingerprint != ClientSecret(SECRET + "x").fingerprint
 
 
+# ---- functions -------------------------------------------------------------------------------
+
+
+class NamedVault:
+    """Equal to every other one of its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NamedVault) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __call__(self) -> str:
+        raise AssertionError
+
+
+class Vault:
+    def secret(self) -> str:
+        return SECRET
+
+
+class SlottedVault:
+    """What no weak reference can be made to."""
+
+    __slots__ = ()
+
+    def secret(self) -> str:
+        return SECRET
+
+    __call__ = secret
+
+
+def source(secret: Callable[[], str]) -> TokenSource:
+    return TokenSource("contoso.example", "client", secret)
+
+
 def test_equal_callables_have_one_fingerprint_and_are_not_called_for_it() -> None:
-    class Vault:
-        def __init__(self, name: str) -> None:
-            self.name = name
+    fingerprint = ClientSecret(NamedVault("a")).fingerprint
+    vault = NamedVault("b")
+    assert ClientSecret(vault).fingerprint == ClientSecret(NamedVault("b")).fingerprint
+    assert ClientSecret(vault).fingerprint != fingerprint
 
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Vault) and other.name == self.name
 
-        def __hash__(self) -> int:
-            return hash(self.name)
+def test_functions_and_what_they_are_bound_to_are_not_kept_alive() -> None:
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
-        def __call__(self) -> str:
-            raise AssertionError
+    def use_a_vault() -> None:
+        vault = Vault()
+        alive.add(vault)
+        for function in (
+            vault.secret,
+            functools.partial(vault.secret),
+            lambda: vault.secret().strip(),
+        ):
+            source(function)
+            TokenSource("contoso.example", "client", assertion=function)
 
-    assert ClientSecret(Vault("a")).fingerprint == ClientSecret(Vault("a")).fingerprint
-    assert ClientSecret(Vault("a")).fingerprint != ClientSecret(Vault("b")).fingerprint
+    for _ in range(1_000):
+        use_a_vault()
+    gc.collect()
+    assert len(alive) == 0
+
+
+def test_sources_of_one_function_share_a_slot_and_others_do_not() -> None:
+    vault, other = Vault(), Vault()
+    assert source(vault.secret) == source(vault.secret)
+    assert source(vault.secret) != source(other.secret)
+    assert source(str.strip.__get__(SECRET)) != source(vault.secret)
+    partial = functools.partial(vault.secret)
+    assert source(partial) == source(partial)
+    assert source(partial) != source(functools.partial(vault.secret))
+
+
+@pytest.mark.parametrize("vault", [Vault(), SlottedVault()], ids=["plain", "slotted"])
+def test_a_program_that_builds_a_source_for_each_login_keeps_its_identity(vault: Any) -> None:
+    digests = {ClientSecret(vault.secret).fingerprint for _ in range(3)}
+    assert len(digests) == 1
+    assert ClientAssertion(vault.secret).fingerprint not in digests
+
+
+def test_a_callable_that_no_weak_reference_can_be_made_to_keeps_its_identity() -> None:
+    vault = SlottedVault()
+    assert len({ClientSecret(vault).fingerprint for _ in range(3)}) == 1
+
+
+def test_equal_callables_share_a_slot_as_long_as_a_source_has_one_of_them() -> None:
+    first, second = source(NamedVault("a")), source(NamedVault("a"))
+    assert first == second
+    del first
+    gc.collect()
+    assert source(NamedVault("a")) == second
+
+
+def test_an_object_that_follows_another_one_at_its_address_has_an_identity_of_its_own() -> None:
+    seen: set[bytes] = set()
+    for _ in range(100):
+        vault = Vault()
+        seen.add(ClientSecret(vault.secret).fingerprint)
+        del vault
+    assert len(seen) == 100
+
+
+def test_a_function_whose_owner_has_no_hash_is_taken() -> None:
+    class Unhashable(Vault):
+        __hash__ = None  # type: ignore[assignment]
+
+    vault = Unhashable()
+    assert source(vault.secret) == source(vault.secret)
+
+
+# ---- what it is no good for ------------------------------------------------------------------
 
 
 def test_it_is_not_pickled() -> None:

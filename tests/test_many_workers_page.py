@@ -45,8 +45,8 @@ def test_a_token_goes_to_redis_and_is_taken_from_there(
         for process in names:
             run(page._replace(text=page.text.replace(address, server.url)), process)
             assert process["source"].get_token().claims["appid"]
-            assert process["client"].dbsize() == 1
-            process["client"].close()
+            assert process["cache"]._client.dbsize() == 1
+            process["cache"]._client.close()
     assert len(trusted_exchange.token_requests) == 1
 
 

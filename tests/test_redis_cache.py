@@ -1,35 +1,30 @@
-"""Tokens in a real Redis: shared by processes, encrypted, and never in the way of a login."""
+"""Tokens in a real Redis: what is kept, what is hidden, what is absent, and the lock."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.fernet import Fernet
 from support.concurrency import until
 from support.redis_server import RedisServer
 
-from exo_imap_oauth import AccessToken, TokenSource
+from exo_imap_oauth import AccessToken
 from exo_imap_oauth.redis_cache import RedisTokenCache
-from exo_imap_oauth.testing import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from exo_imap_oauth.testing import ReadyExchange
 
 KEY = Fernet.generate_key()
-LIMIT = 60.0  # s
+NAME = "exo-imap-oauth:1:token:key"
+LOCK = "exo-imap-oauth:1:lock:key"
 
 
 @pytest.fixture(scope="module", name="server")
@@ -151,6 +146,21 @@ def test_keys_can_be_rotated(client: Any, cache: RedisTokenCache) -> None:
     assert RedisTokenCache(client, key=newer).get("key") is not None
 
 
+def test_the_steps_of_a_rotation_leave_no_process_without_the_others_tokens(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the page says: during each step, processes before and after it run side by side."""
+    newer = Fernet.generate_key()
+    steps = [[KEY], [KEY, newer], [newer, KEY], [newer]]
+    for before, after in pairwise(steps):
+        caches = [RedisTokenCache(client, key=keys) for keys in (before, after)]
+        for writer in caches:
+            client.flushall()
+            writer.set("key", token())
+            assert all(reader.get("key") is not None for reader in caches)
+    assert not caplog.records
+
+
 def test_an_entry_with_one_bit_changed_is_absent(
     client: Any, cache: RedisTokenCache, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,11 +201,93 @@ def test_an_entry_of_another_form_is_absent(
     assert cache.get("key") is None
 
 
-@pytest.mark.parametrize("entry", [b"", b"{", b"[]", b"\xff", b"null"])
-def test_an_entry_that_is_none_is_absent(client: Any, entry: bytes) -> None:
-    plain = RedisTokenCache(client, key=None, allow_plaintext=True)
-    client.set("exo-imap-oauth:1:token:key", entry, px=100_000)
+@pytest.fixture(name="plain")
+def _plain(client: Any) -> RedisTokenCache:
+    return RedisTokenCache(client, key=None, allow_plaintext=True)
+
+
+@pytest.mark.parametrize(
+    "entry", [b"", b"{", b"[]", b"\xff", b"null", b"5", b"[" * 10_000], ids=lambda e: repr(e[:4])
+)
+def test_an_entry_that_is_none_is_absent(client: Any, plain: RedisTokenCache, entry: bytes) -> None:
+    client.set(NAME, entry, px=100_000)
     assert plain.get("key") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"expires_on": float("nan")},
+        {"expires_on": 10**400},
+        {"expires_on": -1},
+        {"expires_on": True},
+        {"refresh_on": float("nan")},
+        {"refresh_on": float("inf")},
+        {"refresh_on": -float("inf")},
+        {"refresh_on": 10**400},
+        {"obtained_on": float("nan")},
+        {"obtained_on": float("-inf")},
+        {"obtained_on": 10**400},
+        {"obtained_on": "1"},
+        {"token": ""},
+        {"token": "a\r\nb"},
+        {"token": "a b"},
+        {"token": "ä"},
+        {"token": "\ud800"},
+        {"token": None},
+        {"token": ["a"]},
+        {"version": float("nan")},
+    ],
+    ids=lambda damage: ascii(damage)[:30],
+)
+@pytest.mark.parametrize("key", [KEY, None], ids=["encrypted", "plain"])
+def test_a_damaged_entry_is_absent_and_replaced(
+    client: Any, key: bytes | None, damage: dict[str, Any]
+) -> None:
+    cache = RedisTokenCache(client, key=key, allow_plaintext=key is None)
+    cache.set("key", token())
+    text = client.get(NAME) if key is None else Fernet(KEY).decrypt(client.get(NAME))
+    damaged = json.dumps(json.loads(text) | damage).encode()
+    client.set(NAME, damaged if key is None else Fernet(KEY).encrypt(damaged), px=100_000)
+    assert cache.get("key") is None
+    cache.discard("key", token())
+    cache.set("key", token("another.token"))
+    found = cache.get("key")
+    assert found is not None
+    assert found.token == "another.token"
+
+
+def test_no_entry_is_fresh_longer_than_it_is_valid_or_was_obtained_later_than_now(
+    client: Any, plain: RedisTokenCache
+) -> None:
+    plain.set("key", token(lives_for=60))
+    late = {"refresh_on": 9e10, "obtained_on": 9e10}
+    client.set(NAME, json.dumps(json.loads(client.get(NAME)) | late), px=60_000)
+    found = plain.get("key")
+    assert found is not None
+    assert found.refresh_on <= found.expires_on
+    assert found.obtained_on <= time.time()
+
+
+@pytest.mark.parametrize("decodes", [False, True])
+def test_a_key_of_another_type_is_absent_and_replaced(
+    server: RedisServer, client: Any, caplog: pytest.LogCaptureFixture, decodes: bool
+) -> None:
+    with server.client(decode_responses=decodes) as other:
+        cache = RedisTokenCache(other, key=KEY)
+        for kind in ("list", "hash", "not text"):
+            client.flushall()
+            if kind == "list":
+                client.lpush(NAME, "a", "b")
+            elif kind == "hash":
+                client.hset(NAME, "a", "b")
+            else:
+                client.set(NAME, b"\xff\xfe")
+            assert cache.get("key") is None
+            cache.discard("key", token())
+            cache.set("key", token())
+            assert cache.get("key") is not None
+    assert "Redis cannot be used" not in caplog.text
 
 
 def test_nobody_makes_a_token_live_longer(client: Any, cache: RedisTokenCache) -> None:
@@ -221,15 +313,6 @@ def test_without_a_key_plain_text_must_be_meant(client: Any) -> None:
     with pytest.raises(ValueError, match="allow_plaintext=True"):
         RedisTokenCache(client, key=None)
     RedisTokenCache(client, key=None, allow_plaintext=True)
-
-
-def test_other_clients_are_refused() -> None:
-    import redis.asyncio
-
-    with pytest.raises(TypeError, match=r"redis\.asyncio"):
-        RedisTokenCache(cast("Any", redis.asyncio.Redis()), key=KEY)
-    with pytest.raises(TypeError, match="not str"):
-        RedisTokenCache(cast("Any", "redis://"), key=KEY)
 
 
 def test_a_namespace_must_be_printable(client: Any) -> None:
@@ -270,268 +353,27 @@ def test_a_lock_lapses(client: Any, cache: RedisTokenCache) -> None:
         until(is_free)
 
 
-# ---- without Redis ---------------------------------------------------------------------------
-
-
-@pytest.fixture(name="own_server")
-def _own_server(redis_binary: str, tmp_path: Path) -> Iterator[RedisServer]:
-    """One that a test may stop."""
-    with RedisServer(redis_binary, tmp_path) as own:
-        yield own
-
-
-@pytest.mark.parametrize("how", ["gone", "frozen", "read-only", "full"])
-def test_a_login_does_without_redis(
-    own_server: RedisServer,
-    exchange: ReadyExchange,
-    caplog: pytest.LogCaptureFixture,
-    how: str,
+@pytest.mark.parametrize("kind", ["for ever", "a list", "for long"])
+@pytest.mark.parametrize("limits", [{"timeout": 0.3}, {"deadline": 2.0}], ids=repr)
+def test_a_lock_of_somebody_else_costs_no_login(
+    client: Any, cache: RedisTokenCache, exchange: ReadyExchange, kind: str, limits: Any
 ) -> None:
-    with own_server.client(socket_timeout=None) as client:  # as older ones have it
-        if how == "gone":
-            own_server.stop()
-        elif how == "frozen":
-            own_server.freeze()
-        elif how == "read-only":
-            client.replicaof("127.0.0.1", "1")
-        else:
-            client.config_set("maxmemory", "1")
-        cache = RedisTokenCache(client, key=KEY)
-        source = source_of(exchange, cache)
-        for _ in range(3):
-            first = source.get_token()
-            source.invalidate(first)
-        if how == "frozen":
-            own_server.thaw()
-    assert len(exchange.token_requests) == 3
-    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(warnings) == 1
-    assert "fetched directly" in warnings[0]
+    context = exchange.ssl_context
+    source = exchange.inbox.token_source(cache=cache, ssl_context=context, **limits)
+    lock = f"exo-imap-oauth:1:lock:{source._slot.key}"
+    if kind == "a list":
+        client.lpush(lock, "thief")
+    else:
+        client.set(lock, b"\xff", px=None if kind == "for ever" else 10**9)
+    assert source.get_token().token
+    assert len(exchange.token_requests) == 1
+    assert cache.get(source._slot.key) is not None
 
 
-def test_redis_is_used_again_when_it_is_back(
-    own_server: RedisServer,
-    exchange: ReadyExchange,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_lock_that_lapsed_is_not_taken_from_the_next_one(
+    client: Any, cache: RedisTokenCache
 ) -> None:
-    caplog.set_level(logging.INFO, "exo_imap_oauth")
-    monkeypatch.setattr("exo_imap_oauth.redis_cache._ASK_AGAIN_AFTER", 0.0)
-    with own_server.client() as client:
-        cache = RedisTokenCache(client, key=KEY)
-        own_server.stop()
-        source = source_of(exchange, cache)
-        source.invalidate(source.get_token())
-        own_server.start()
-        source.get_token()
-        assert client.keys("*:token:*")
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-
-
-def source_of(exchange: ReadyExchange, cache: RedisTokenCache, **options: Any) -> TokenSource:
-    return TokenSource(
-        exchange.tenant_id,
-        exchange.app.client_id,
-        exchange.secret.value,
-        token_uri=exchange.token_uri(),
-        ssl_context=exchange.ssl_context,
-        cache=cache,
-        **options,
-    )
-
-
-def test_a_host_takes_the_token_that_another_one_fetched_ahead(
-    server: RedisServer, cache: RedisTokenCache, exchange: ReadyExchange
-) -> None:
-    with server.client() as client:
-        here = source_of(exchange, cache)
-        there = source_of(exchange, RedisTokenCache(client, key=KEY))
-        first = here.get_token()
-        assert there.get_token().token == first.token
-        due = replace(first, refresh_on=int(time.time()) - 1)
-        cache.set(here._slot.key, due)
-        for source in (here, there):
-            source._slot.hold(due)
-        exchange.advance_clock(1)  # the next token is another one
-        until(lambda: here.get_token().token != first.token)
-        until(lambda: there.get_token().token != first.token)
-        assert there.get_token().token == here.get_token().token
-    assert len(exchange.token_requests) == 2
-
-
-# ---- a fleet ---------------------------------------------------------------------------------
-
-PROCESSES, THREADS = 32, 8
-
-MEMBER = """
-import json, os, sys, threading, time
-import redis
-from exo_imap_oauth import TokenSource, redis_cache
-from exo_imap_oauth.redis_cache import RedisTokenCache
-
-redis_cache._ANSWER_WITHIN = 30.0  # s; a busy machine is not the subject
-arguments = json.loads(sys.argv[1])
-cache = RedisTokenCache(redis.Redis.from_url(arguments["redis"]), key=arguments["key"].encode())
-source = TokenSource(
-    arguments["tenant_id"], arguments["client_id"], arguments["secret"],
-    token_uri=arguments["token_uri"], cache=cache, **arguments["options"],
-)
-
-def in_processes(work):
-    # All are forked before any of them begins.
-    held, let_go = os.pipe()
-    children = []
-    for _ in range(arguments["processes"]):
-        child = os.fork()
-        if child == 0:
-            os.close(let_go)
-            os.read(held, 1)
-            os.write(1, (json.dumps(work()) + "\\n").encode())
-            os._exit(0)
-        children.append(child)
-    os.close(let_go)
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-"""
-"""What a program begins with that is a fleet of processes."""
-
-ASK = (
-    MEMBER
-    + """
-def work():
-    results, start, ends_on = [], threading.Barrier(arguments["threads"]), [0.0]
-
-    def ask():
-        start.wait()
-        began = time.monotonic()
-        token = source.get_token()
-        results.append((token.token[-20:], time.monotonic() - began))
-        ends_on[0] = token.expires_on
-
-    for _ in range(arguments["rounds"]):
-        time.sleep(max(0.0, ends_on[0] + 0.01 - time.time()))  # until the last one has expired
-        threads = [threading.Thread(target=ask) for _ in range(arguments["threads"])]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return results
-
-in_processes(work)
-"""
-)
-
-
-class Fleet:
-    """Processes that ask for a token of one identity, all at the same time."""
-
-    def __init__(self, exchange: ReadyExchange, server: RedisServer, tmp_path: Path) -> None:
-        self._environment = os.environ | {"SSL_CERT_FILE": str(exchange.write_ca(tmp_path / "ca"))}
-        self.arguments: dict[str, Any] = {
-            "redis": server.url,
-            "key": KEY.decode(),
-            "tenant_id": exchange.tenant_id,
-            "client_id": exchange.app.client_id,
-            "secret": exchange.secret.value,
-            "token_uri": exchange.token_uri(),
-            "processes": PROCESSES,
-            "threads": THREADS,
-            "rounds": 1,
-            "options": {},
-        }
-
-    def start(self, program: str, **arguments: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps(self.arguments | arguments)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            start_new_session=True,
-        )
-
-    def ask(self, **arguments: Any) -> list[tuple[str, float]]:
-        """Have processes ask; the end of each token, and the seconds it took."""
-        with self.start(ASK, **arguments) as members:
-            output, _ = members.communicate(timeout=LIMIT)
-        assert members.returncode == 0
-        lines = [json.loads(line) for line in output.splitlines()]
-        return [(text, seconds) for line in lines for text, seconds in line]
-
-
-@pytest.fixture(name="fleet")
-def _fleet(exchange: ReadyExchange, server: RedisServer, client: Any, tmp_path: Path) -> Fleet:
-    del client  # has Redis emptied
-    return Fleet(exchange, server, tmp_path)
-
-
-@pytest.mark.slow
-def test_a_cold_fleet_makes_one_request_and_so_it_does_at_expiry(
-    fleet: Fleet, exchange: ReadyExchange
-) -> None:
-    app = exchange.register_app("short", token_lifetime=3)
-    fleet.arguments |= {
-        "client_id": app.client_id,
-        "secret": exchange.add_client_secret(app).value,
-    }
-    answers = fleet.ask(rounds=2)
-    assert len(answers) == 2 * PROCESSES * THREADS
-    assert len({text for text, _ in answers}) == 2
-    assert len(exchange.token_requests) == 2
-
-
-@pytest.mark.slow
-def test_a_killed_process_keeps_nobody_waiting_longer_than_its_lease(
-    fleet: Fleet, exchange: ReadyExchange
-) -> None:
-    lease = 2.0  # s, as long as one exchange with the endpoint may take
-    fleet.arguments["options"] = {"timeout": lease, "deadline": LIMIT}
-    stalled = exchange.inject(Fault.TOKEN_STALL, seconds=LIMIT)
-    with fleet.start(ASK, processes=1) as holder:
-        stalled.wait_for_hits(timeout=LIMIT)
-        os.killpg(holder.pid, signal.SIGKILL)
-    answers = fleet.ask()
-    assert len({text for text, _ in answers}) == 1
-    assert stalled.hits + len(exchange.token_requests) == 2
-    assert max(seconds for _, seconds in answers) < lease + LIMIT / 4
-
-
-ASK_FOR_A_WHILE = (
-    MEMBER
-    + """
-def work():
-    slowest = 0.0
-    for number in range(arguments["calls"]):
-        if number == arguments["calls"] // 2:
-            with open(arguments["halfway"], "a") as file:
-                file.write("x")
-            while not os.path.exists(arguments["redis_is_gone"]):
-                time.sleep(0.01)
-            source.invalidate(source.get_token())  # as after a refusal: now one is needed
-        began = time.monotonic()
-        source.get_token()
-        slowest = max(slowest, time.monotonic() - began)
-    return slowest
-
-in_processes(work)
-"""
-)
-
-
-@pytest.mark.slow
-def test_a_fleet_goes_on_while_redis_is_gone(
-    exchange: ReadyExchange, own_server: RedisServer, tmp_path: Path
-) -> None:
-    fleet = Fleet(exchange, own_server, tmp_path)
-    gone, halfway, processes = tmp_path / "gone", tmp_path / "halfway", 8
-    halfway.touch()
-    fleet.arguments |= {"processes": processes, "calls": 10_000 // processes}
-    with fleet.start(ASK_FOR_A_WHILE, redis_is_gone=str(gone), halfway=str(halfway)) as members:
-        until(lambda: halfway.stat().st_size == processes)
-        own_server.stop()
-        gone.touch()
-        output, _ = members.communicate(timeout=LIMIT)
-    assert members.returncode == 0  # no call raised
-    slowest = [json.loads(line) for line in output.splitlines()]
-    assert len(slowest) == processes
-    assert max(slowest) < 30  # s, the deadline of a call
-    assert len(exchange.token_requests) <= 1 + processes
+    with cache.lock("key", 30) as ours:
+        assert ours
+        client.set(LOCK, "of another process")
+    assert client.get(LOCK) == b"of another process"

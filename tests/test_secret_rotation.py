@@ -64,7 +64,7 @@ def fetch_ahead(source: TokenSource) -> None:
     """Have the time come to fetch the next token, ask for one, and wait for that fetch."""
     slot = source._slot
     due = replace(slot.token, refresh_on=int(slot.token.obtained_on) - 1)
-    slot.cache.set(slot.key, due)
+    slot.cache.set(slot.cache_key, due)
     slot.hold(due)
     assert source.get_token() == due  # at once, whatever comes of the fetch
     limit = time.monotonic() + 60

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.concurrency import THREADS, run_python, together, until
-from support.token_endpoint import TokenEndpoint, rejected, token
+from support.token_endpoint import TokenEndpoint, http, rejected, token
 
 from exo_imap_oauth._tokens import fetch
 from exo_imap_oauth._tokens.answers import Outcome
@@ -163,10 +163,11 @@ class SharedCache(MemoryTokenCache):
         super().__init__()
         self.left = left
         self.asked = 0
+        self.lease = 0.0
 
     @contextlib.contextmanager
     def lock(self, key: str, lease: float) -> Generator[bool]:
-        assert lease > 0
+        self.lease = lease
         self.asked += 1
         if self.asked == 2 and self.left:
             self.set(key, self.left)
@@ -181,10 +182,44 @@ def test_a_token_that_another_process_fetches_is_waited_for() -> None:
         assert endpoint.forms == []
 
 
-def test_another_process_that_never_ends_is_not_waited_for_beyond_the_deadline() -> None:
-    with TokenEndpoint(token()) as endpoint, pytest.raises(TokenEndpointUnavailable) as raised:
-        endpoint.source(cache=SharedCache(None), deadline=0.3).get_token()
-    assert "another process" in str(raised.value)
+@pytest.mark.parametrize(
+    ("timeout", "deadline"), [(0.3, 60.0), (60.0, 2.0), (2.0, 2.0)], ids=lambda value: f"{value:g}"
+)
+def test_another_process_that_never_ends_is_waited_for_no_longer_than_its_lease(
+    timeout: float, deadline: float
+) -> None:
+    cache = SharedCache(None)
+    with TokenEndpoint(token("ours")) as endpoint:
+        source = endpoint.source(cache=cache, timeout=timeout, deadline=deadline)
+        assert source.get_token().token == "ours"
+        assert cache.get(source._slot.cache_key) is not None
+    assert cache.asked > 1
+    assert 0 < cache.lease <= min(timeout, deadline / 2)  # as much is left for the fetch
+
+
+def test_what_is_left_of_the_deadline_is_all_that_a_late_fetch_has() -> None:
+    with TokenEndpoint(http(503)) as endpoint:
+        source = endpoint.source(cache=SharedCache(None), deadline=1.0)
+        with pytest.raises(TokenEndpointUnavailable, match="HTTP 503"):
+            source.get_token()
+
+
+def test_a_forced_fetch_waits_for_no_other_process() -> None:
+    cache = SharedCache(None)
+    with TokenEndpoint(token("ours")) as endpoint:
+        source = endpoint.source(cache=cache, timeout=60.0, deadline=60.0)
+        assert source.get_token(claims="{}").token == "ours"
+    assert cache.asked == 1
+
+
+def test_a_token_that_is_there_is_taken_without_a_lock() -> None:
+    left = AccessToken("theirs", int(time.time()) + 3600, int(time.time()) + 3000, time.time())
+    with TokenEndpoint(token("ours")) as endpoint:
+        cache = SharedCache(None)
+        source = endpoint.source(cache=cache)
+        cache.set(source._slot.cache_key, left)
+        assert source.get_token() is left
+    assert cache.asked == 0
 
 
 def test_a_cache_that_raises_is_named() -> None:

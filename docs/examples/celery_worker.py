@@ -47,7 +47,7 @@ OF_ALL_MESSAGES = (ConnectionFailed, MailboxNotConnected, SessionExpired, Thrott
 
 logger = logging.getLogger(__name__)
 client = redis.Redis.from_url(os.environ["REDIS_URL"])
-tokens = RedisTokenCache(client, key=os.environ["FERNET_KEY"].encode())
+tokens = RedisTokenCache.from_url(os.environ["REDIS_URL"], key=os.environ["FERNET_KEY"].encode())
 app = Celery("celery_worker", broker=os.environ["REDIS_URL"])
 app.conf.update(
     beat_schedule={"look": {"task": "celery_worker.read_all", "schedule": 60.0}},

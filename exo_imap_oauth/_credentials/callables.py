@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from inspect import iscoroutinefunction
+from types import MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod, ref
 
-from cachetools import LRUCache, cached
+from cachetools import LRUCache
+from typing_extensions import override
 
+from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._text import HiddenText, described
 from exo_imap_oauth.errors import TokenError
@@ -39,12 +43,19 @@ class Asked:
     Args:
         function: Returns the value.
         what: What that is, in the text of errors.
+
+    Attributes:
+        fingerprint: As long as a digest; equal for equal functions, which are not called for it.
+        is_file: Whether it only reads a file, so that other processes get the same from it.
+        last: What it returned last.
     """
 
-    __slots__ = ("_function", "_what", "last")
+    __slots__ = ("_alike", "_function", "_what", "fingerprint", "is_file", "last")
 
     def __init__(self, function: Callable[[], str], what: str) -> None:
         self._function = function
+        self.fingerprint, self._alike = _identity_of(function)
+        self.is_file = isinstance(function, SecretFile)
         self._what = what
         self.last = ""
 
@@ -73,6 +84,63 @@ def _is_hashable(value: object) -> bool:
     return True
 
 
-@cached(LRUCache[Any, bytes](maxsize=10_000), lock=process_lock)
-def fingerprint_of(function: Callable[[], str]) -> bytes:  # noqa: ARG001 - it is the cache key
-    return os.urandom(32)  # as long as a digest, and equal to none
+# ---- identity --------------------------------------------------------------------------------
+
+
+class _WeakMethod(WeakMethod[Any]):
+    """A bound method, without keeping alive what it is bound to.
+
+    Unlike its base class, it compares as methods do, by what they are bound to and not by what
+    that equals.
+    """
+
+    __slots__ = ("hash_of_method",)
+
+    hash_of_method: int
+
+    @override
+    def __hash__(self) -> int:
+        return self.hash_of_method
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if self is other or not isinstance(other, _WeakMethod):
+            return self is other
+        method = self()
+        return method is not None and method == other()
+
+
+# The first of the functions that are equal, and the identity of them all.
+_known: dict[ref[Any], tuple[ref[Any], bytes]] = {}
+# Of those to which there can be no weak reference.
+_kept_alive = LRUCache[Any, bytes](maxsize=1_000)
+
+
+def _weak(function: Any, callback: Callable[[Any], object] | None = None) -> ref[Any]:  # noqa: ANN401 - of any kind
+    if not isinstance(function, MethodType):
+        return ref(function, callback)
+    weak = _WeakMethod(function, callback)
+    weak.hash_of_method = hash(function)
+    return weak
+
+
+def _forget(dead: ref[Any]) -> None:
+    _known.pop(dead, None)
+
+
+def _identity_of(function: Callable[[], str]) -> tuple[bytes, object]:
+    """The identity of a function, and what has to live so that equal ones get the same."""
+    if isinstance(function, SecretFile):
+        return function.fingerprint, function
+    new = os.urandom(32)  # as long as a digest, and equal to none
+    with process_lock:
+        try:
+            known, identity = _known.get(_weak(function), (None, new))
+        except TypeError:  # it has no room for a weak reference
+            return _kept_alive.setdefault(function, new), function
+        alike = known and known()
+        if alike is None:
+            reference = _weak(function, _forget)
+            _known[reference] = reference, new
+            return new, function
+        return identity, alike

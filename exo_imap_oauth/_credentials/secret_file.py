@@ -1,7 +1,9 @@
-"""A client secret in a file that somebody else replaces now and then."""
+"""A credential in a file that somebody else replaces now and then."""
 
 from __future__ import annotations
 
+import os
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class SecretFile:
-    """A callable that reads a client secret from its file, again each time.
+    """A callable that reads a client secret or an assertion from its file, again each time.
 
-    It goes where a ``client_secret`` goes. A secret that another program replaces in the file,
-    as container platforms do, is thus used from the next token request on. Files of one path
-    are equal. ``repr()`` tells nothing: what was given for a path may be the secret itself.
+    It goes where a ``client_secret`` or an ``assertion`` goes. What another program puts into the
+    file, as container platforms do, is thus used from the next token request on. Files of one
+    path are equal. ``repr()`` tells nothing: what was given for a path may be the secret itself.
 
     Args:
         path: The file: text in UTF-8; one line end at its end is no part of the secret.
@@ -30,7 +32,7 @@ class SecretFile:
         self._path = Path(path).absolute()  # whatever folder the program goes to
 
     def __call__(self) -> str:
-        """The secret as it is now.
+        """The text as it is now.
 
         Raises:
             OSError: The file cannot be read; the text says which and why.
@@ -40,6 +42,11 @@ class SecretFile:
         except (OSError, ValueError) as error:
             why = f"{self._path} cannot be read: {reason(error)}"
         raise OSError(why)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest of the path, which no digest of a secret equals."""
+        return sha256(b"\0file\0" + os.fsencode(self._path)).digest()
 
     @override
     def __eq__(self, other: object) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth._tokens.slot import Flight, Slot
 
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
+_SHORTEST_DEADLINE = 0.1  # s; for a fetch that begins late, which may help the next caller
 _LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
 _LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
 
@@ -140,28 +141,50 @@ def _fetch(slot: Slot, request: TokenRequest, flight: Flight) -> None:
 def _cached_or_requested(
     slot: Slot, request: TokenRequest, flight: Flight
 ) -> AccessToken | ExoImapOAuthError:
-    give_up_at = time.monotonic() + request.deadline
+    began_at = time.monotonic()
+    if request.credential.is_in_file:
+        current = _current(request, request.deadline)
+        if isinstance(current, Exception):
+            return current
+        request, slot.cache_key = current, current.cache_key
+    # It only reads, so a cache whose answer comes too late holds no lock that nobody knows of.
+    if (token := _cached(slot, flight, may_fetch=True)) is not None:
+        return token
+    # As long as one exchange may take. A lock saves requests, and no caller fails because of it:
+    # who has waited for a whole lease fetches, with at least as much time left.
+    lease = min(request.timeout, request.deadline / 2)
     while True:
-        # As long as one exchange may take: who waits outlives the lease of a process that died.
-        with slot.cache.lock(slot.key, request.timeout) as ours:
-            if not flight.forced and (token := slot.cached(may_fetch=ours)) is not None:
+        with slot.cache.lock(slot.cache_key, lease) as ours:
+            spent = time.monotonic() - began_at
+            may_fetch = ours or flight.forced or spent >= lease
+            if (token := _cached(slot, flight, may_fetch=may_fetch)) is not None:
                 return token
-            if ours:
-                return _requested(slot, request, flight)
-        if time.monotonic() + _LOOK_AGAIN > give_up_at:
-            return _no_answer(request, "another process has been fetching the token")
+            if may_fetch:
+                left = max(request.deadline - spent, _SHORTEST_DEADLINE)
+                return _requested(slot, request, flight, left)
         time.sleep(_LOOK_AGAIN)
 
 
-def _requested(
-    slot: Slot, request: TokenRequest, flight: Flight
-) -> AccessToken | ExoImapOAuthError:
-    """A new token of the endpoint; or its last refusal, if it would say the same again."""
+def _cached(slot: Slot, flight: Flight, *, may_fetch: bool) -> AccessToken | None:
+    return None if flight.forced else slot.cached(may_fetch=may_fetch)
+
+
+def _current(request: TokenRequest, deadline: float) -> TokenRequest | ExoImapOAuthError:
+    """The request with its credential as it is now, or why there can be none."""
     try:
-        request = replace(request, credential=request.credential.current())
+        return replace(request, credential=request.credential.current(), deadline=deadline)
     except ExoImapOAuthError as error:
         return error.with_traceback(None)
-    flight.credential = request.credential.fingerprint
+
+
+def _requested(
+    slot: Slot, request: TokenRequest, flight: Flight, deadline: float
+) -> AccessToken | ExoImapOAuthError:
+    """A new token of the endpoint; or its last refusal, if it would say the same again."""
+    current = _current(request, deadline)
+    if isinstance(current, Exception):
+        return current
+    request, flight.credential = current, current.credential.fingerprint
     if (refusal := slot.refusal_of(flight)) is not None:
         return refusal
     with no_fork:
@@ -171,7 +194,7 @@ def _requested(
     result, flight.in_vain = outcome.result, outcome.in_vain
     if isinstance(result, AccessToken):
         try:
-            slot.cache.set(slot.key, result)
+            slot.cache.set(slot.cache_key, result)
         except Exception as error:  # noqa: BLE001 - as above, but this one knows the new token
             return _failure("the token cache failed", error, request, result)
     return result

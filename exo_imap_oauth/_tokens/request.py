@@ -40,6 +40,11 @@ class Credential(Protocol):
         ...
 
     @property
+    def is_in_file(self) -> bool:
+        """Whether tokens are kept by what :meth:`current` gives: other processes read it too."""
+        ...
+
+    @property
     def secrets(self) -> list[str]:
         """What no text may show, as far as it is known."""
         ...

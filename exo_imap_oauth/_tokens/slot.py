@@ -98,6 +98,7 @@ class Slot:
     __slots__ = (
         "__weakref__",
         "cache",
+        "cache_key",
         "clock",
         "dropped",
         "flight",
@@ -113,7 +114,7 @@ class Slot:
 
     def __init__(self, cache: TokenCache, key: str, clock: Callable[[], float]) -> None:
         self.cache = cache
-        self.key = key
+        self.key = self.cache_key = key  # a fetch sets the latter where a credential is in a file
         self.clock = clock  # s; for tokens, flights and pauses alike
         self.dropped = ""  # the token that was invalidated last
         self.hold(NO_TOKEN)
@@ -188,7 +189,7 @@ class Slot:
 
     def cached(self, *, may_fetch: bool) -> AccessToken | None:
         """The token in the cache, where it saves a request."""
-        token = self.cache.get(self.key)
+        token = self.cache.get(self.cache_key)
         if token is None or token.token == self.dropped:
             return None
         held = self.token
@@ -271,7 +272,7 @@ class Slot:
     def invalidate(self, token: AccessToken) -> None:
         """Drop a token that a server refused, but only if it is still the one held."""
         try:  # the cache first, or a fetch that starts in between would bring it back
-            self.cache.discard(self.key, token)
+            self.cache.discard(self.cache_key, token)
         finally:
             with process_lock:
                 self.dropped = token.token

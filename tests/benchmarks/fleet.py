@@ -48,7 +48,7 @@ def over_redis(server: RedisServer) -> Callable[[Endpoint, str], GetToken]:
     """This library with a cache in Redis."""
 
     def build(endpoint: Endpoint, tenant: str) -> GetToken:
-        cache = RedisTokenCache(server.client(), key=KEY)
+        cache = RedisTokenCache.from_url(server.url, key=KEY, socket_timeout=2.0)
         uri = endpoint.token_uri(tenant)
         return TokenSource(tenant, CLIENT, SECRET, token_uri=uri, cache=cache).get_token
 
