@@ -16,7 +16,7 @@ from exo_imap_oauth.errors import InsecureConnectionError
 if TYPE_CHECKING:
     import ssl
 
-    from exo_imap_oauth.credentials import Purpose
+    from exo_imap_oauth._credentials.assertion import Purpose
 
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]")
 
