@@ -167,9 +167,10 @@ def test_other_clients_are_refused() -> None:
         RedisTokenCache(cast("Any", redis.asyncio.Redis()), key=KEY)
     with pytest.raises(TypeError, match="not str"):
         RedisTokenCache(cast("Any", "redis://"), key=KEY)
-    methods = dict.fromkeys(("get", "set", "eval", "pipeline"), print)
+    methods: dict[str, Any] = dict.fromkeys(("get", "set", "eval", "pipeline"), str)
+    imitation: Any = type("Imitation", (), methods)()
     with pytest.raises(TypeError, match="not Imitation"):
-        RedisTokenCache(type("Imitation", (), methods)(), key=KEY)
+        RedisTokenCache(imitation, key=KEY)
 
 
 # ---- a cluster -------------------------------------------------------------------------------
