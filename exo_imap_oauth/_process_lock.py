@@ -6,7 +6,7 @@ reentrant, they do not deadlock a signal handler either. Who holds :data:`no_for
 """
 
 import contextlib
-import logging  # noqa: F401 - see fork_safe_lock
+import logging  # pyright: ignore[reportUnusedImport] # noqa: F401 - see fork_safe_lock
 import os
 import threading
 import time

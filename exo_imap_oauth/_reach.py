@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import encodings.idna  # noqa: F401 - else the first getaddrinfo() loads it
 import functools
 import socket
 import threading
@@ -16,6 +16,7 @@ from exo_imap_oauth._threads import in_thread, let_program_end
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+codecs.lookup("idna")  # else the first getaddrinfo() loads it
 _ADDRESS_SHARE = 3.0  # s, at least, for one of several addresses to answer
 
 Address = tuple[Any, ...]  # as getaddrinfo() gives it

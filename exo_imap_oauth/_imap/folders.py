@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import encodings.utf_16_be  # noqa: F401 - else the first such name loads it
+import codecs
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import imaplib
     from collections.abc import Iterator
 
+codecs.lookup("utf-16-be")  # else the first such name loads it
 # (\HasNoChildren \Sent) "/" "Sent Items"; a name that follows as a literal is {10}
 _LISTED = re.compile(rb'\((?P<attributes>[^)]{0,400})\) (?:NIL|"\\?.") (?P<name>.+)', re.DOTALL)
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
