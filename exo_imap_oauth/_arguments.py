@@ -98,8 +98,7 @@ def wrong_kind(
         page: The page of the documentation, such as ``how-to/listen``.
         instead: What to pass in place of what people give by mistake.
     """
-    if isinstance(value, CoroutineType):
-        value.close()  # nobody will await it, which Python would warn of
+    _close_if_coroutine(value)
     found = _found(value, instead or {})
     hint = f": {found.what}" if found else ""
     return TypeError(
@@ -166,6 +165,11 @@ def what_is_unverified(context: ssl.SSLContext) -> str:
     if not context.check_hostname:
         return "that the certificate is the server's: its name is not compared (check_hostname)"
     return ""
+
+
+def _close_if_coroutine(value: object) -> None:
+    if isinstance(value, CoroutineType):
+        value.close()  # nobody will await it, which Python would warn of
 
 
 def _name_of(kind: type) -> str:

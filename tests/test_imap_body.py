@@ -27,6 +27,7 @@ from exo_imap_oauth.errors import (
     MailboxNotConnected,
     SessionExpired,
     Throttled,
+    TokenEndpointUnavailable,
 )
 from exo_imap_oauth.testing import Fault
 
@@ -183,6 +184,12 @@ def test_the_bodys_own_errors_pass_as_they_are(error: Exception) -> None:
         with pytest.raises(type(error)) as raised, opened(server):
             raise error
     assert raised.value is error
+
+
+def test_a_token_endpoint_that_is_down_is_no_lost_connection_to_the_mailbox() -> None:
+    with ScriptedImap([*OPENING, LOGOUT], tls=True) as server:  # it logs out
+        with pytest.raises(TokenEndpointUnavailable), opened(server):
+            raise TokenEndpointUnavailable("for another mailbox")
 
 
 def test_a_wrong_argument_is_the_callers() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import imaplib
+import ssl
 import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 from support.scripted_imap import GREETING, LOGOUT, ScriptedImap, Step, capability
 
-from exo_imap_oauth import authenticate_xoauth2, imap
-from exo_imap_oauth.errors import UnverifiedTlsWarning
+from exo_imap_oauth import TokenSource, authenticate_xoauth2, imap
+from exo_imap_oauth.errors import InsecureConnectionError, UnverifiedTlsWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,26 @@ def test_made_an_error_it_keeps_the_token_back_each_time() -> None:
                 with pytest.raises(UnverifiedTlsWarning):
                     log_in(server)
     assert not [line for line in server.lines if b"AUTHENTICATE" in line]
+
+
+@pytest.mark.parametrize("checks", ["nothing", "all but the name"])
+def test_what_is_not_checked_is_called_by_its_name(checks: str) -> None:
+    """getmail, for one, compares the name itself, afterwards."""
+    with ScriptedImap(SCRIPT, SCRIPT, tls=True) as server:
+        context = ssl._create_unverified_context()
+        if checks == "all but the name":
+            context = server.ssl_context
+            context.check_hostname = False
+        says = "its name is not compared" if context.verify_mode else "the server's certificate"
+        for allowed in (False, True):
+            with imaplib.IMAP4_SSL(server.host, server.port, ssl_context=context) as connection:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", UnverifiedTlsWarning)
+                    with pytest.raises((InsecureConnectionError, UnverifiedTlsWarning)) as raised:
+                        authenticate_xoauth2(connection, USER, TOKEN, allow_unverified_tls=allowed)
+            assert says in str(raised.value)
+        with pytest.raises(InsecureConnectionError, match=says):
+            TokenSource("contoso.example", "id", "secret", ssl_context=context)
 
 
 def test_a_verified_connection_needs_no_warning() -> None:

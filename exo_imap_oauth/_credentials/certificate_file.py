@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from os import PathLike
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from exo_imap_oauth._credentials.certificate import KeyPair, load
 from exo_imap_oauth._text import one_line
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 _logger = logging.getLogger(__name__)
 
@@ -106,12 +108,12 @@ def usable(
     return found
 
 
-def _state_of(path: object) -> _State | None:
+def _state_of(path: str | PathLike[str] | bytes) -> _State | None:
     """What can be told of a file without reading it; None if nothing can."""
-    if not isinstance(path, str | PathLike):
+    if isinstance(path, bytes):  # the content itself
         return None
     try:
         found = Path(path).stat()
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         return None
     return _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
