@@ -44,22 +44,24 @@ def _state() -> tuple[tuple[object, ...], ...]:
     """What changes when one of the files and folders does that a context is built from."""
     *files, folders = (os.environ.get(variable, "") for variable in _VARIABLES)
     named = [path for path in (*files, *folders.split(os.pathsep)) if path]
-    inside = [entry for path in named for entry in _entries(path)]
     system = ssl.get_default_verify_paths()  # its tools replace files, which changes the folder
-    paths = (*named, *inside, system.openssl_cafile, system.openssl_capath)
-    return tuple(_identity(Path(path)) for path in paths)
+    paths = [Path(path) for path in (*named, system.openssl_cafile, system.openssl_capath)]
+    inside = [entry for path in named for entry in _entries(path)]
+    return (*map(_identity, paths), *map(_identity, inside))
 
 
-def _entries(path: str) -> list[str]:
+def _entries(path: str) -> list[os.DirEntry[str]]:
     try:
-        return [str(entry) for entry in Path(path).iterdir()]
+        with os.scandir(path) as entries:
+            return list(entries)
     except OSError:  # it is a file, or there is none
         return []
 
 
-def _identity(path: Path) -> tuple[object, ...]:
+def _identity(at: Path | os.DirEntry[str]) -> tuple[object, ...]:
+    path = os.fspath(at)
     try:
-        now = path.stat()
+        now = at.stat()
     except OSError:
         return (path,)
     return (path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
