@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exo_imap_oauth.errors import ConnectionFailed
+from exo_imap_oauth._errors_imap import ConnectionFailed
 
 if TYPE_CHECKING:
     import imaplib
