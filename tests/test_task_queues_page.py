@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from types import ModuleType
@@ -42,10 +43,17 @@ def _exchange(
 def _names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What the page's first block defines, and a worker that runs its task."""
     worker: Any = pytest.importorskip("celery.contrib.testing.worker")
+    signals: Any = importlib.import_module("celery.signals")
+
+    def left_alone(**_: object) -> None:
+        """With a receiver of this signal, Celery does not set up the logging of the process."""
+
+    signals.setup_logging.connect(left_alone)
     results = tmp_path_factory.mktemp("results")
     text = CELERY.text.replace("redis://redis.example/0", "memory://")
     text = text.replace("redis://redis.example/1", results.as_uri())
-    names: dict[str, Any] = {"__name__": "page"}
+    # A task's name holds the module's, and Celery registers it with each app of the process.
+    names: dict[str, Any] = {"__name__": f"page_of_{results.parent.name}_{results.name}"}
     run(CELERY._replace(text=text), names)
     with worker.start_worker(
         names["app"], pool="solo", perform_ping_check=False, shutdown_timeout=30
