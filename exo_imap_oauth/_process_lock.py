@@ -8,11 +8,13 @@ reentrant, they do not deadlock a signal handler either. Who holds :data:`no_for
 import contextlib
 import logging  # pyright: ignore[reportUnusedImport] # noqa: F401 - see fork_safe_lock
 import os
+import sys
 import threading
 import time
 from collections.abc import Generator
 
 _LONGEST_LOOK_UP = 1.0  # s that a fork waits for a name service
+_LONGEST_END = 0.05  # s that it waits for a thread to end
 
 
 def fork_safe_lock() -> threading.RLock:
@@ -33,16 +35,28 @@ process_lock = fork_safe_lock()
 """Guards the little state that all threads share: a few assignments, on misses only, no I/O."""
 
 _looking_up: set[int] = set()  # threads
+_of_openssl: dict[int, int] = {}  # threads that used it, and the system's number of each
 
 
-def _wait_for_names() -> None:
-    give_up_at = time.monotonic() + _LONGEST_LOOK_UP
-    while _looking_up and time.monotonic() < give_up_at:
+def _wait_for_others() -> None:
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < _LONGEST_LOOK_UP:
+        if not _looking_up and (waited >= _LONGEST_END or not _is_one_ending()):
+            return
         time.sleep(0.001)
 
 
+def _is_one_ending() -> bool:
+    """Whether a thread has left Python, and perhaps holds OpenSSL's lock to be forgotten there."""
+    alive = sys._current_frames()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - documented
+    ended = [number for thread, number in list(_of_openssl.items()) if thread not in alive]
+    tasks = (f"/proc/self/task/{number}" for number in ended)  # as Linux has them
+    return any(map(os.path.exists, tasks))
+
+
 if hasattr(os, "register_at_fork"):  # before no_fork, which fork takes first: nobody begins then
-    os.register_at_fork(before=_wait_for_names, after_in_child=_looking_up.clear)
+    os.register_at_fork(before=_wait_for_others, after_in_child=_looking_up.clear)
+    os.register_at_fork(after_in_child=_of_openssl.clear)
 
 no_fork = fork_safe_lock()
 """Held while a module is loaded on the way of a login, and while OpenSSL works there.
@@ -67,3 +81,11 @@ def looking_up() -> Generator[None]:
         yield
     finally:
         _looking_up.discard(thread)
+
+
+@contextlib.contextmanager
+def using_openssl() -> Generator[None]:
+    """Around a call of OpenSSL that does not wait, but may be done while others run."""
+    with no_fork:
+        _of_openssl[threading.get_ident()] = threading.get_native_id()
+        yield

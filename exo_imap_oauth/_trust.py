@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from exo_imap_oauth._process_lock import no_fork
+from exo_imap_oauth._process_lock import using_openssl
 
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _LONGEST_WAIT = 86_400.0  # s; poll refuses more than 24 days
@@ -36,7 +36,7 @@ def default_context() -> ssl.SSLContext:
         OSError: The bundle that a variable names cannot be read.
     """
     state = _state()  # of before it is read
-    with no_fork:
+    with using_openssl():
         return _build(*map(os.environ.get, _VARIABLES), as_of=state)
 
 
@@ -113,7 +113,7 @@ def unreadable_bundle(error: BaseException) -> dict[str, str]:
 
 def _is_readable(path: str, *, may_be_folder: bool) -> bool:
     try:
-        with no_fork:
+        with using_openssl():
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except OSError:
         return may_be_folder and Path(path).is_dir()
@@ -145,7 +145,7 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
         raise OSError(error, os.strerror(error))
     if type(context).wrap_socket is not ssl.SSLContext.wrap_socket:
         return context.wrap_socket(connection, **options)  # truststore's looks at the peer too
-    with no_fork:
+    with using_openssl():
         wrapped = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
     try:
         _shake_hands(wrapped)
@@ -162,7 +162,7 @@ def _shake_hands(connection: ssl.SSLSocket) -> None:
     connection.settimeout(0)
     while True:
         try:
-            with no_fork:
+            with using_openssl():
                 connection.do_handshake()
         except ssl.SSLWantReadError:
             event = selectors.EVENT_READ

@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
@@ -19,7 +21,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from support import HOST, client_context
 from support.connect_proxy import ConnectProxy
 
-from exo_imap_oauth._process_lock import no_fork
+from exo_imap_oauth import _process_lock
+from exo_imap_oauth._process_lock import no_fork, using_openssl
 from exo_imap_oauth._trust import secured
 from exo_imap_oauth.testing import ready_exchange
 
@@ -302,6 +305,36 @@ def test_a_fork_waits_a_while_for_a_name_to_be_looked_up(
     """The name service's locks would be held by nobody in the child."""
     output = folder.run(LOOK_UP.format(before=before))
     assert output == f"{is_over}\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="it reads what Linux tells")
+def test_a_fork_waits_for_a_thread_that_used_openssl_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where it ends, outside of Python, OpenSSL takes a lock."""
+    monkeypatch.setattr(_process_lock, "_of_openssl", {})
+    may_end = threading.Event()
+
+    def use() -> None:
+        with using_openssl():
+            pass
+        used.set()
+        may_end.wait()
+
+    used = threading.Event()
+    thread = threading.Thread(target=use)
+    thread.start()
+    used.wait()
+    assert not _process_lock._is_one_ending()  # it is in Python
+    may_end.set()
+    thread.join()
+    give_up_at = time.monotonic() + 60
+    while _process_lock._is_one_ending():
+        assert time.monotonic() < give_up_at
+    # One that left Python, and that the system still knows.
+    monkeypatch.setattr(_process_lock, "_of_openssl", {-1: threading.get_native_id()})
+    assert _process_lock._is_one_ending()
+    _process_lock._wait_for_others()  # not for ever
 
 
 # ---- cold forks ----------------------------------------------------------------------------------
