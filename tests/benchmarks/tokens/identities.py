@@ -52,7 +52,7 @@ def main() -> None:
     cache = MemoryTokenCache(MAXIMUM)
     started = full = _in_use()
     for number in range(1, CREATED + 1):
-        _create_and_drop(f"tenant-{number}", cache)
+        _create_and_drop(f"tenant-{number}.example", cache)
         if number == 2 * MAXIMUM:  # the cache has been full for a while
             full = _in_use()
     end = _in_use()

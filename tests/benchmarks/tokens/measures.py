@@ -188,7 +188,7 @@ def burst(get: GetToken, threads: int = THREADS) -> Burst:
 
 
 def _tenant() -> str:
-    return f"tenant-{next(_numbers)}"
+    return f"tenant-{next(_numbers)}.example"
 
 
 def _primed(contender: Contender, endpoint: Endpoint, count: int) -> list[GetToken]:
