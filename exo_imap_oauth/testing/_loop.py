@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -64,7 +65,7 @@ class LoopThread:
         """Start serving."""
         # Not before: where pytest-socket forbids sockets, it is listen() that fails, and asyncio
         # would leak a loop.
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.SelectorEventLoop()  # on Windows too: it tells of readable sockets
         self._thread.start()
         self._ready.wait()
 
@@ -99,29 +100,36 @@ class LoopThread:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        accepting = [asyncio.create_task(self._accept(*service)) for service in self._services]
+        for service in self._services:
+            self._listen_to(*service)
         self._ready.set()
         await self._stopping.wait()
-        await asyncio.sleep(0)  # asyncio would leak what has just been accepted
-        await _cancel(accepting)
+        for listener, _, _ in self._services:
+            self.loop.remove_reader(listener)
         await self.drop_connections()
 
-    async def _accept(self, listener: socket.socket, serve: Serve, choose_tls: ChooseTls) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-                # asyncio does so only for sockets it has made itself; it saves 40 ms a command.
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:  # gone already, or no file descriptor is left
-                _logger.debug("loopback: a connection was not accepted: %s", error)
-                await asyncio.sleep(0.05)
-                continue
-            tls = choose_tls()
-            serving = self._connected(connection, serve, tls) if tls else _turn_away(connection)
-            task = loop.create_task(serving)
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+    def _listen_to(self, listener: socket.socket, serve: Serve, choose_tls: ChooseTls) -> None:
+        # Not by sock_accept(): what that has just accepted is lost where it is cancelled.
+        if not self._stopping.is_set():
+            self.loop.add_reader(listener, self._accept, listener, serve, choose_tls)
+
+    def _accept(self, listener: socket.socket, serve: Serve, choose_tls: ChooseTls) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:  # gone already, or no file descriptor is left
+            _logger.debug("loopback: a connection was not accepted: %s", error)
+            self.loop.remove_reader(listener)
+            self.loop.call_later(0.05, self._listen_to, listener, serve, choose_tls)
+            return
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):  # gone already
+            # asyncio does so only for sockets it has made itself; it saves 40 ms a command.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tls = choose_tls()
+        serving = self._connected(connection, serve, tls) if tls else _turn_away(connection)
+        task = self.loop.create_task(serving)
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     async def _connected(
         self, connection: socket.socket, serve: Serve, tls: ssl.SSLContext

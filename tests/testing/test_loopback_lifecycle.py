@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import javaproperties
@@ -50,6 +51,25 @@ def test_starting_and_stopping_with_clients_connected(capsys: pytest.CaptureFixt
     gc.collect()  # an unclosed socket or loop would warn here
     with capsys.disabled():
         print(f" [start {started * 1000:.0f} ms, stop {stopped * 1000:.0f} ms] ", end="")  # noqa: T201 - measured, not asserted
+
+
+def test_a_connection_that_comes_while_it_stops_is_closed() -> None:
+    def knock(port: int, is_over: threading.Event) -> None:
+        with suppress(OSError):
+            while not is_over.is_set():
+                socket.create_connection(("127.0.0.1", port)).close()
+
+    for _ in range(10):
+        is_over = threading.Event()
+        with LoopbackExchange() as exchange:
+            arguments = exchange.port, is_over
+            threads = [threading.Thread(target=knock, args=arguments) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        gc.collect()  # an unclosed socket would warn here
 
 
 def test_it_stops_when_the_body_raises() -> None:
