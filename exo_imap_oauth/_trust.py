@@ -101,3 +101,13 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
     if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(error, os.strerror(error))
     return context.wrap_socket(connection, **options)
+
+
+def forget_errors() -> None:
+    """Empty the list of errors that OpenSSL keeps for each thread.
+
+    CPython leaves in it why a write failed, and from OpenSSL 3.6 on takes that for the result of
+    each read that has to wait, of whatever connection (python/cpython issue 148594).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
