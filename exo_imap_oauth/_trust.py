@@ -176,3 +176,14 @@ def _shake_hands(connection: ssl.SSLSocket) -> None:
             selector.register(connection, event)
             selector.select(min(left, _LONGEST_WAIT))
     connection.settimeout(timeout)
+
+
+def forget_errors() -> None:
+    """Empty the list of errors that OpenSSL keeps for each thread.
+
+    CPython leaves in it why a write failed, and from OpenSSL 3.6 on takes that for the result of
+    each read that has to wait, of whatever connection (python/cpython issue 148594).
+    """
+    with using_openssl():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")

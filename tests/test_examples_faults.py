@@ -464,13 +464,32 @@ def test_the_coroutine_gets_all_messages_but_one(
     async def deliver() -> None:
         await program.handled_all(7)  # of both inboxes
         exchange.deliver(exchange.mailbox, b"Subject: Hello\r\n\r\n")
-        # What comes between a look and IDLE waits for the next look.
-        await program.handled_all(8 + bool(case.times), 90)
+        await program.handled_all(8 + bool(case.times), 90)  # what did not come, at the next look
 
     program.run(deliver)
     assert unread(exchange.inbox) == ([] if case.times else [BAD])
     if case is not POISON:
         assert f"message {BAD} stays unread" in caplog.text
+
+
+def test_mail_that_comes_while_others_are_handled_does_not_wait(
+    exchange: ReadyExchange, program: Async, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = program.handle
+
+    async def deliver_and_handle(inbox: InboxConfig, mail: Mail) -> None:
+        if mail["Subject"] == "Sample message 2":
+            exchange.deliver(inbox.user, b"Subject: Hello\r\n\r\n")
+        await handle(inbox, mail)
+
+    program.handle = deliver_and_handle  # type: ignore[method-assign]
+
+    async def wait() -> None:
+        await program.handled_all(10, SOON)
+
+    caplog.set_level("INFO", "aioimaplib")
+    program.run(wait)
+    assert "ignored untagged response : b'6 EXISTS'" in caplog.text
 
 
 def test_a_handler_that_raises_ends_nothing(

@@ -8,9 +8,12 @@ import struct
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.mail_server import MailServer
 from support.scripted_imap import (
     CLIENT_CLOSES,
     GREETING,
@@ -43,7 +46,7 @@ OPENING = [
 ]
 
 
-def opened(server: ScriptedImap) -> Any:
+def opened(server: ScriptedImap | MailServer) -> Any:
     return open_mailbox(
         USER, TOKEN, host=server.host, port=server.port, ssl_context=server.ssl_context, timeout=5
     )
@@ -93,6 +96,20 @@ def test_a_connection_that_was_reset_is_named() -> None:
                 imap.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 socket.socket.shutdown(imap.sock, socket.SHUT_RDWR)
                 imap.noop()
+
+
+def test_a_broken_connection_breaks_no_other_of_its_thread() -> None:
+    # CPython may take what a write failed with for the result of a read of another connection.
+    with MailServer() as server, ThreadPoolExecutor(1) as elsewhere, ExitStack() as stack:
+        healthy = elsewhere.submit(stack.enter_context, opened(server)).result()
+        with pytest.raises(ConnectionFailed, match="NOOP"), opened(server) as broken:
+            socket.socket.shutdown(broken.sock, socket.SHUT_RDWR)
+            broken.noop()
+        healthy.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            healthy.sock.recv(1)
+        healthy.sock.settimeout(5)
+        assert healthy.noop()[0] == "OK"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from exo_imap_oauth._imap.limits import bounded_replies
 from exo_imap_oauth._imap.replies import broken_body_error
 from exo_imap_oauth._reach import addresses_in_time, first_to_answer
 from exo_imap_oauth._text import hide
-from exo_imap_oauth._trust import secured
+from exo_imap_oauth._trust import forget_errors, secured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -177,7 +177,14 @@ class Client(imaplib.IMAP4):
             self._held += data
             return
         self._limit_wait()
-        self._with_our_errors(_NOT_THE_CALLERS, "sending", super().send, data)
+        self._with_our_errors(_NOT_THE_CALLERS, "sending", self._send, data)
+
+    def _send(self, data: Any) -> None:
+        try:
+            super().send(data)
+        except OSError:
+            forget_errors()
+            raise
 
     @contextlib.contextmanager
     def one_write(self) -> Generator[None]:
@@ -249,6 +256,9 @@ class Client(imaplib.IMAP4):
             else:
                 text = f"the server did not answer within {waited:.3g} s"
             raise TimeoutError(text) from None
+        except OSError:
+            forget_errors()
+            raise
         if not received:
             raise self.abort("socket error: EOF")
         return received

@@ -25,7 +25,7 @@ from urllib3.util import Timeout
 from exo_imap_oauth._reach import addresses_of, cut_after, first_to_answer
 from exo_imap_oauth._text import quotable
 from exo_imap_oauth._tokens.request import check_trust
-from exo_imap_oauth._trust import secured
+from exo_imap_oauth._trust import forget_errors, secured
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -146,6 +146,7 @@ class _Deadline(contextlib.ExitStack):
         except (socket.gaierror, ssl.SSLCertVerificationError):
             raise  # they say more
         except (OSError, http.client.HTTPException):
+            forget_errors()
             if self.left > 0:
                 raise
         else:
