@@ -122,6 +122,7 @@ def test_a_policy_made_of_a_mail_s_is_pickled_too() -> None:
         "<[83c48ddd@microsoft.com]>",
         "<[0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef@microsoft.com]>",
         "<a@b> (comment)",
+        "<a@b><c@d>",
         "<=?utf-8?q?x?=@b>",
     ],
 )
@@ -164,6 +165,9 @@ def stumbling_over_what_is_not_empty(parse: Any) -> Any:
         b"text/plain; charset=undefined",
         b"text/plain; charset=\x00",
         b"text/plain; charset=x-unknown",
+        b"text/plain; charset=\xff",
+        b"text/plain; charset=\xc3\xa4",
+        b"text/plain; charset*=utf-8''%C3%A4",
     ],
 )
 def test_a_broken_parameter_leaves_the_type(content_type: bytes) -> None:
@@ -171,6 +175,7 @@ def test_a_broken_parameter_leaves_the_type(content_type: bytes) -> None:
     assert message.get_content_type() == "text/plain"
     assert len(message.get_content()) == 3
     assert message.get_payload()
+    assert message.as_string().startswith("Content-Type: text/plain;")
     assert on_the_wire(message).startswith(b"Content-Type: " + content_type)
 
 
@@ -185,6 +190,16 @@ def test_a_multipart_without_a_boundary_goes_out_as_it_came() -> None:
     message = mail(content)
     assert on_the_wire(message) == content
     assert "Gr" in message.as_string()
+
+
+def test_a_part_without_its_boundary_goes_out_with_the_others() -> None:
+    content = (
+        b"Content-Type: multipart/mixed; boundary=B\r\n\r\n--B\r\n\r\ntext\r\n--B\r\n"
+        b"Content-Type: multipart/mixed; boundary=C\r\n\r\nGr\xc3\xbc\xc3\x9fe\xff\r\n--B--\r\n"
+    )
+    written = on_the_wire(mail(content))
+    assert written.startswith(content[:-40])
+    assert "Grüße".encode() + b"\xff" in written
 
 
 def test_a_header_that_would_take_hours_is_its_text() -> None:
@@ -313,6 +328,14 @@ def test_exchange_s_stand_in_is_no_message(sender: bytes) -> None:
 )
 def test_anybody_s_message_without_address_or_message_id_is_a_message(content: bytes) -> None:
     assert mail(content)["Subject"].startswith("Retrieval")
+
+
+def test_a_mail_can_be_written_too() -> None:
+    assert Mail().policy is mail(b"Subject: x\r\n\r\n").policy
+    assert Mail(email.policy.SMTP).policy is email.policy.SMTP
+    written = Mail()
+    written.set_content("Grüße")
+    assert written.get_content() == "Grüße\n"
 
 
 def test_a_mail_that_nobody_fetched_tells_nothing() -> None:

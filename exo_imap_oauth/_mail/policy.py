@@ -15,10 +15,8 @@ from email.contentmanager import ContentManager, raw_data_manager
 from email.headerregistry import (
     BaseHeader,
     HeaderRegistry,
-    ParameterizedMIMEHeader,
     UniqueUnstructuredHeader,
 )
-from email.message import Message
 from email.policy import EmailPolicy
 from functools import lru_cache
 from itertools import groupby
@@ -28,6 +26,7 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 __all__ = ["INCOMING"]
 
@@ -62,8 +61,8 @@ class _Headers(HeaderRegistry):
         for text in _readings(name.lower(), value):
             try:
                 header: Any = super().__call__(name, text)
-                if name.lower() in _PARAMETERIZED:
-                    _try_parameters(header)
+                if name.lower() in _PARAMETERIZED and "charset" in header.params:
+                    _try_charset(header.params["charset"])
             except Exception:  # noqa: BLE001, S112 - whatever their parsers raise
                 continue
             return cast("BaseHeader", header)
@@ -97,21 +96,9 @@ def _readable(value: str) -> str:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _try_parameters(header: ParameterizedMIMEHeader) -> None:
-    """Raise what the methods of a message would raise that read this header's text once more."""
-    text, charset = str(header), header.params.get("charset")
-    if "*" in text or not (text.isascii() and text.isprintable()):
-        message = Message()
-        message["Content-Type"] = message["Content-Disposition"] = text
-        message.get_params()
-        message.get_filename()
-        (message.get_boundary() or "").encode("ascii")  # a generator writes it between the parts
-        charset = message.get_content_charset() or charset
-    if charset is not None:
-        _try_charset(charset)
-
-
 def _try_charset(charset: str) -> None:
+    """Raise what those would raise that read or write a text in it."""
+    charset.encode("ascii")  # a generator refuses it
     try:
         codec = codecs.lookup(charset)
     except LookupError:  # of an unknown one everything takes care
