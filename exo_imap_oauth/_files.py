@@ -58,9 +58,14 @@ def read_file(path: Path, limit: int) -> bytes:
         data, rest = cast("tuple[bytes | None, ...]", (file.read(limit + 1), file.read(1)))
     if data is None or rest is None:  # /proc/kmsg calls itself a file, and waits for more
         raise _no_file()
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit:,} bytes")
+    if problem := too_large(data, limit):
+        raise OSError(errno.EFBIG, problem)
     return data
+
+
+def too_large(data: bytes, limit: int) -> str | None:
+    """What is said of more than ``limit`` bytes, or None."""
+    return f"it is larger than {limit:,} bytes" if len(data) > limit else None
 
 
 def read_value(path: Path) -> str:

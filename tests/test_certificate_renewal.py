@@ -112,8 +112,17 @@ def grown(file: Path, content: bytes) -> None:
     os.utime(file, ns=(stamp, stamp))
 
 
-@pytest.mark.parametrize("change", [replaced, rewritten, grown])
+def restored(file: Path, content: bytes) -> None:
+    """The same file with the same size and time stamp, as after ``cp --preserve``."""
+    stamp, size = file.stat().st_mtime_ns, file.stat().st_size
+    file.write_bytes(content)
+    os.truncate(file, size)
+    os.utime(file, ns=(stamp, stamp))
+
+
+@pytest.mark.parametrize("change", [replaced, rewritten, grown, restored])
 def test_a_file_that_changed_is_read_again(file: Path, change: Any) -> None:
+    file.write_bytes(OLD_PEM.ljust(8_192, b"\n"))
     certificate = ClientCertificate.from_pem(file)
     assert signer_of(certificate) == OLD
     change(file, NEW_PEM)
@@ -396,6 +405,15 @@ def test_every_door_takes_a_long_chain_and_refuses_the_same_size(tmp_path: Path,
     file.write_bytes(OLD_PEM.ljust(262_145, b"\n"))
     with pytest.raises((OSError, ConfigError), match="it is larger than 262,144 bytes"):
         read()
+
+
+@pytest.mark.parametrize("read", [ClientCertificate.from_pem, ClientCertificate.from_pfx])
+def test_bytes_have_the_limit_that_a_file_has(read: Any) -> None:
+    plain = OLD_PEM if read == ClientCertificate.from_pem else pfx_of(OLD_KEY, OLD, PASSPHRASE)
+    with pytest.raises(ValueError, match="given: it is larger than 262,144 bytes"):
+        read(plain.ljust(262_145, b"\n"), password=PASSPHRASE)
+    if read == ClientCertificate.from_pem:
+        assert read(plain.ljust(262_144, b"\n")).thumbprint == thumbprint(OLD)
 
 
 def test_a_certificate_for_all_times_is_shown_where_no_clock_goes_so_far(

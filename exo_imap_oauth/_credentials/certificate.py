@@ -17,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from exo_imap_oauth._files import read_file, reason
+from exo_imap_oauth._files import read_file, reason, too_large
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
 
@@ -35,7 +35,7 @@ _NEEDED = (
     "cryptography.hazmat.primitives.serialization.pkcs12",
     "jwt",
 )
-_MAX_FILE = 262_144  # bytes; a key with a long chain of certificates has some ten thousand
+_MAX_SIZE = 262_144  # bytes; a key with a long chain of certificates has some ten thousand
 _LONGEST_PATH = 1_024  # characters; a key in base64 is longer
 _SMALLEST_KEY = 2_048  # bits, Entra's minimum
 _CLOCK_SKEW = 300  # s that another machine's clock, which made the certificate, may be ahead
@@ -129,10 +129,10 @@ def load(
     try:
         secret = _passphrase(password)
         if isinstance(source, bytes):
-            data = source
+            data = _of_usable_size(source)
         else:
             path = _path(source, container)
-            data = read_file(path, _MAX_FILE)
+            data = read_file(path, _MAX_SIZE)
             where = one_line(str(path))  # it is one, and no secret in its place
         pair = _from_pem(data, secret) if container == "PEM" else _from_pfx(data, secret)
     except OSError as error:
@@ -154,6 +154,12 @@ def _date(moment: datetime) -> str:
 
 
 # ---- what was given --------------------------------------------------------------------------
+
+
+def _of_usable_size(data: bytes) -> bytes:
+    if problem := too_large(data, _MAX_SIZE):
+        raise _Unusable(f"{problem}.")
+    return data
 
 
 def _passphrase(password: object) -> bytes | None:

@@ -22,6 +22,7 @@ class _State(NamedTuple):
     inode: int
     size: int
     modified: int  # ns
+    changed: int  # ns; the system's own, which nobody can set back
 
 
 class _Read(NamedTuple):
@@ -116,4 +117,6 @@ def _state_of(path: str | PathLike[str] | bytes) -> _State | None:
         found = Path(path).stat()
     except (OSError, TypeError, ValueError):
         return None
-    return _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return _State(
+        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    )
