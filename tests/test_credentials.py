@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import pickle
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exo_imap_oauth import TokenSource
+from exo_imap_oauth import AccessToken, TokenSource
+from exo_imap_oauth._imap.bearer import Bearer
+from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.credentials import ClientAssertion, ClientSecret
 
 if TYPE_CHECKING:
@@ -143,6 +147,89 @@ def test_a_function_whose_owner_has_no_hash_is_taken() -> None:
 
     vault = Unhashable()
     assert source(vault.secret) == source(vault.secret)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlottedByName:
+    """Equal by its name too; and what no weak reference can be made to."""
+
+    name: str
+
+    def __call__(self) -> str:
+        raise AssertionError
+
+
+def wait_for_another_source() -> None:
+    thread = threading.Thread(target=ClientSecret, args=(lambda: SECRET,), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+class Slow(NamedVault):
+    """Its comparisons wait for another thread, which builds a source meanwhile."""
+
+    __hash__ = NamedVault.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        wait_for_another_source()
+        return super().__eq__(other)
+
+
+class SlowAndSlotted(SlottedByName):
+    __slots__ = ()
+    __hash__ = SlottedByName.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        wait_for_another_source()
+        return super().__eq__(other)
+
+
+def test_no_code_of_a_user_runs_under_the_lock_of_the_process() -> None:
+    for vault in (Slow, SlowAndSlotted):
+        kept = ClientSecret(vault("slow"))
+        assert ClientSecret(vault("slow")).fingerprint == kept.fingerprint
+
+
+def test_no_hash_of_a_credential_is_asked_under_the_lock_of_the_process() -> None:
+    is_free: list[bool] = []
+
+    def look() -> None:
+        if taken := process_lock.acquire(timeout=5):
+            process_lock.release()
+        is_free.append(taken)
+
+    class Refused:
+        def __hash__(self) -> int:
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            return 7
+
+        def get_token(self, *_: str) -> AccessToken:
+            return AccessToken("a.token", 2**31, 2**31, 1.0)
+
+        def invalidate(self, _: object) -> None:
+            """Nothing to forget."""
+
+    bearer = Bearer("inbox@contoso.example", Refused(), None)
+    bearer.obtain()
+    assert bearer.drop_refused()
+    assert is_free
+    assert all(is_free)
+
+
+def test_equal_callables_without_room_for_a_weak_reference_have_one_fingerprint() -> None:
+    digests = {ClientSecret(SlottedByName("a")).fingerprint for _ in range(3)}
+    assert len(digests) == 1
+    assert ClientSecret(SlottedByName("b")).fingerprint not in digests
+
+
+def test_not_all_that_cannot_be_held_weakly_is_kept_for_ever() -> None:
+    for at in range(2_500):
+        ClientSecret(SlottedByName(f"many {at}"))
+    gc.collect()
+    assert sum(isinstance(each, SlottedByName) for each in gc.get_objects()) <= 1_000
 
 
 # ---- what it is no good for ------------------------------------------------------------------

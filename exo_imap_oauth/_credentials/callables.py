@@ -8,11 +8,9 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
-from cachetools import LRUCache
 from typing_extensions import override
 
 from exo_imap_oauth._credentials.secret_file import SecretFile
-from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth._text import HiddenText, described
 from exo_imap_oauth.errors import TokenError
 
@@ -110,10 +108,13 @@ class _WeakMethod(WeakMethod[Any]):
         return method is not None and method == other()
 
 
-# The first of the functions that are equal, and the identity of them all.
+# The first of the functions that are equal, and the identity of them all. No lock guards these: to
+# compare functions may run a user's code, which may wait for whoever wants that lock. What is put
+# there, and taken out, by one call is there or not.
 _known: dict[ref[Any], tuple[ref[Any], bytes]] = {}
-# Of those to which there can be no weak reference.
-_kept_alive = LRUCache[Any, bytes](maxsize=1_000)
+# Of those to which there can be no weak reference, and which are kept alive by this.
+_kept_alive: dict[Any, bytes] = {}
+_MOST_KEPT_ALIVE = 1_000
 
 
 def _weak(function: Any, callback: Callable[[Any], object] | None = None) -> ref[Any]:  # noqa: ANN401 - of any kind
@@ -133,14 +134,14 @@ def _identity_of(function: Callable[[], str]) -> tuple[bytes, object]:
     if isinstance(function, SecretFile):
         return function.fingerprint, function
     new = os.urandom(32)  # as long as a digest, and equal to none
-    with process_lock:
-        try:
-            known, identity = _known.get(_weak(function), (None, new))
-        except TypeError:  # it has no room for a weak reference
-            return _kept_alive.setdefault(function, new), function
-        alike = known and known()
-        if alike is None:
-            reference = _weak(function, _forget)
-            _known[reference] = reference, new
-            return new, function
-        return identity, alike
+    try:
+        reference = _weak(function, _forget)
+    except TypeError:  # it has no room for a weak reference
+        if len(_kept_alive) >= _MOST_KEPT_ALIVE:
+            _kept_alive.clear()  # each asks for a token of its own once more
+        return _kept_alive.setdefault(function, new), function
+    while True:
+        known, identity = _known.setdefault(reference, (reference, new))
+        alike = known()
+        if alike is not None:  # else it has just ended, and is about to be forgotten
+            return identity, alike

@@ -117,6 +117,4 @@ def _state_of(path: str | PathLike[str] | bytes) -> _State | None:
         found = Path(path).stat()
     except (OSError, TypeError, ValueError):
         return None
-    return _State(
-        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-    )
+    return _State(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

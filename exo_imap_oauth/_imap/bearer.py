@@ -110,10 +110,11 @@ class Bearer:
         if not isinstance(source, _Invalidates):
             return False
         try:
+            identity = hash(source)  # perhaps by somebody else's code, so without the lock
             with process_lock:
-                if hash(source) in _second_tries:
+                if identity in _second_tries:
                     return False
-                _second_tries[hash(source)] = None
+                _second_tries[identity] = None
             source.invalidate(issued)
         except Exception as error:  # noqa: BLE001 - whatever it is, the refusal says more
             _logger.debug("no second try: %s", type(error).__name__)
