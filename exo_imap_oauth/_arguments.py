@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+from collections.abc import Callable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -70,6 +71,10 @@ CONTEXTS: Final[Mapping[str, Instead]] = {
     "pathlib": Instead("for a file of CA certificates: ssl.create_default_context(cafile=…)"),
     "builtins.bool": Instead("leave it out: certificates are always verified"),
 }
+TENANTS: Final = {
+    _INBOX: Instead("it has all of them: inbox.token_source()"),
+    _CONFIG: Instead("take one of its inboxes: config.default.token_source()"),
+}
 CERTIFICATE: Final = "a key with its certificate"
 FILES: Final = {"builtins": Instead("use ClientCertificate.from_pem() or from_pfx()")}
 REPLIES: Final[Mapping[str, Instead]] = {
@@ -107,23 +112,30 @@ def wrong_kind(
     )
 
 
-def refuses_inbox(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """The same call; whoever gives it an inbox, and thus too few arguments, is told what to do."""
+def refuses_inbox(what: str, to_do: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """Make a call tell whoever gives it an inbox, and thus too few arguments, what to do.
 
-    @functools.wraps(call)
-    def called(*arguments: _P.args, **options: _P.kwargs) -> _T:
-        if any(_name_of(type(given)) == _INBOX for given in arguments[:2]):
-            raise TypeError(
-                f"{call.__name__}() takes no {_INBOX}, which opens by itself: with inbox.open() as"
-                f" imap. See {_SITE}reference/api/inbox.html"
-            )
-        try:
-            return call(*arguments, **options)
-        except BaseException:
-            del arguments, options  # tracebacks hold frames
-            raise
+    Args:
+        what: The call, as people write it.
+        to_do: What an inbox does by itself, and how.
+    """
 
-    return called
+    def decorated(call: Callable[_P, _T]) -> Callable[_P, _T]:
+        @functools.wraps(call)
+        def called(*arguments: _P.args, **options: _P.kwargs) -> _T:
+            if any(_name_of(type(given)) == _INBOX for given in arguments[:2]):
+                raise TypeError(
+                    f"{what} takes no {_INBOX}, which {to_do}. See {_SITE}reference/api/inbox.html"
+                )
+            try:
+                return call(*arguments, **options)
+            except BaseException:
+                del arguments, options  # tracebacks hold frames
+                raise
+
+        return called
+
+    return decorated
 
 
 def kind_of(value: object) -> str:
@@ -133,6 +145,63 @@ def kind_of(value: object) -> str:
     if isinstance(value, type):
         return f"the class {_name_of(value)} itself"
     return _name_of(type(value))
+
+
+def require(
+    name: str,
+    value: object,
+    kinds: type | tuple[type, ...],
+    expected: str,
+    *,
+    page: str,
+    instead: Mapping[str, Instead] | None = None,
+) -> None:
+    """Check the kind of an argument; True and False are no numbers.
+
+    Raises:
+        TypeError: It is of none of these kinds; see :func:`wrong_kind`.
+    """
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise wrong_kind(name, value, expected, page=page, instead=instead)
+
+
+def require_text(
+    name: str, value: object, page: str, instead: Mapping[str, Instead] | None = None
+) -> None:
+    """Check that an argument is a string.
+
+    Raises:
+        TypeError: It is none.
+    """
+    require(name, value, str, "a string", page=page, instead=instead)
+
+
+def require_count(name: str, value: object, page: str) -> None:
+    """Check that an argument is a whole number, and positive.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is not positive.
+    """
+    require(name, value, int, "a whole number", page=page)
+    if cast("int", value) < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def checked_environ(given: object, page: str) -> Mapping[str, str]:
+    """The variables that were given; those of the process in place of None.
+
+    Raises:
+        TypeError: They are no mapping of strings.
+    """
+    if given is None:
+        return os.environ
+    require("environ", given, Mapping, "a mapping of strings, such as os.environ", page=page)
+    variables = cast("Mapping[object, object]", given)
+    for name, value in variables.items():
+        require_text("a name in environ", name, page)
+        require_text(f"environ[{name!r}]", value, page)
+    return cast("Mapping[str, str]", variables)
 
 
 def require_inbox(given: object, page: str, instead: Mapping[str, Instead] | None = None) -> None:

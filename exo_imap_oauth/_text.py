@@ -251,7 +251,7 @@ def check_seconds(name: str, value: float, *, may_be_zero: bool = False) -> None
         TypeError: It is not a number.
         ValueError: It is not positive, or longer than a thread can wait.
     """
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         kind = type(value).__name__
         raise TypeError(f"{name} must be a number of seconds, such as 30.0, not {kind}")
     if may_be_zero and value == 0:

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import require, require_text
 from exo_imap_oauth._text import HiddenText, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["AccessToken"]
+
+_PAGE = "reference/api/access_token"
 
 
 class _Counted:
@@ -44,6 +47,9 @@ class AccessToken(_Counted):
         expires_on: When it expires, Unix seconds.
         refresh_on: From when on the next one is fetched ahead of time, Unix seconds.
         obtained_on: When the request for it was sent, Unix seconds.
+
+    Raises:
+        TypeError: The token is no string, or a time no number.
     """
 
     token: str = field(repr=False)
@@ -52,8 +58,11 @@ class AccessToken(_Counted):
     obtained_on: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.token, str):
-            object.__setattr__(self, "token", HiddenText(self.token))
+        require_text("token", self.token, _PAGE)
+        for name in ("expires_on", "refresh_on", "obtained_on"):
+            expected = "a number of Unix seconds"
+            require(name, getattr(self, name), (int, float), expected, page=_PAGE)
+        object.__setattr__(self, "token", HiddenText(self.token))
 
     # pytest takes a dataclass apart, and shows its fields, unless it has an __eq__ of its own.
     @override

@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, unquote_plus
 
 from exo_imap_oauth._advice_table import (
@@ -24,10 +24,13 @@ from exo_imap_oauth._advice_table import (
     Row,
     Stage,
 )
-from exo_imap_oauth._arguments import Instead, wrong_kind
+from exo_imap_oauth._arguments import Instead, require_text
 from exo_imap_oauth._text import is_guid, one_line
 from exo_imap_oauth.clouds import Cloud, cloud_of, is_exchange_audience
 from exo_imap_oauth.powershell import environment_option, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ADVICE_IDS", "RETRYABLE", "Advice", "Stage", "advise", "explain"]
 
@@ -42,6 +45,12 @@ _CODE_LIST: Final = re.compile(r"(?i:error_?codes|errorNo)((?:[\W_\d]|Array){1,2
 _ESCAPE: Final = re.compile(
     r"\\{1,8}(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([nrt])|(?=['\"/]))"
 )
+_PAGE: Final = "reference/api/advice"
+_TEXTS: Final = {
+    "builtins.Exception": Instead("pass its text: str(error)"),
+    "builtins.int": Instead("pass it as text, such as '993'"),
+    "builtins.list": Instead("join them with spaces: ' '.join(roles)"),
+}
 _QUOTES: Final = dict.fromkeys(
     map(ord, '"`\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a'), "'"
 )
@@ -130,10 +139,10 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
         >>> advise("a1 NO [AUTHENTICATIONFAILED] Authentication failed.") is None
         True
     """
-    if not isinstance(message, str):
-        instead = {"builtins.Exception": Instead("pass its text: str(error)")}
-        page = "reference/api/advice"
-        raise wrong_kind("message", message, "a string", page=page, instead=instead)
+    require_text("message", message, _PAGE, _TEXTS)
+    if stage is not None:
+        require_text("stage", stage, _PAGE)
+    _check_known(known)
     text = _undone(message)
     codes = _codes(text)
     row = (
@@ -142,9 +151,9 @@ def advise(message: str, *, stage: Stage | None = None, **known: str) -> Advice 
     if row is None:
         return None
     if row.id == "authenticate-refused":
-        return explain(_refused(known), **known)
+        return _explained(_refused(known), known)
     if row is PLAIN_TEXT and known.get("port") in _OTHER_SERVICES:
-        return explain("wrong-port", **known)
+        return _explained("wrong-port", known)
     return _filled(_row(row, known), known)
 
 
@@ -161,6 +170,19 @@ def explain(advice_id: str, **known: str) -> Advice:
     Raises:
         KeyError: If there is no such id.
     """
+    require_text("advice_id", advice_id, _PAGE)
+    _check_known(known)
+    return _explained(advice_id, known)
+
+
+def _check_known(known: Mapping[str, object]) -> None:
+    """Check that what is known are texts; None is not known."""
+    for name, value in known.items():
+        if value is not None:
+            require_text(name, value, _PAGE, _TEXTS)
+
+
+def _explained(advice_id: str, known: dict[str, str]) -> Advice:
     return _filled(_row(_BY_ID[advice_id], known), known)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 from exo_imap_oauth import _token_checks as _checks
-from exo_imap_oauth._arguments import require_context, require_inbox
+from exo_imap_oauth._arguments import require_context, require_inbox, require_text
 from exo_imap_oauth._credentials.foreign import as_source, issued_by, name_of, problem_of_source
 from exo_imap_oauth._errors_imap import AuthenticationRefused
 from exo_imap_oauth._imap.authenticate import log_in
@@ -100,6 +100,8 @@ def check_setup(
     check_seconds("timeout", timeout)
     require_context(ssl_context)
     require_inbox(inbox, "how-to/check-up")
+    if enterprise_object_id is not None:
+        require_text("enterprise_object_id", enterprise_object_id, "how-to/check-up")
     object_id = (enterprise_object_id or "").strip()
     checkup = _Checkup(inbox, token_source, object_id, ssl_context, timeout)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import wrong_kind
+from exo_imap_oauth._arguments import checked_environ, require
 from exo_imap_oauth._cmsbs import keys
 from exo_imap_oauth._cmsbs.findings import Findings
 from exo_imap_oauth._cmsbs.findings import Setting as Setting  # noqa: PLC0414 - exported
@@ -108,11 +108,10 @@ def load_config(
         ConfigError: Everything that cannot work, each with file, line and fix.
         TypeError: ``path`` is no path.
     """
-    if not isinstance(path, str | os.PathLike):
-        expected = "the path of a folder or file"
-        raise wrong_kind("path", path, expected, page="reference/configuration")
+    page = "reference/configuration"
+    require("path", path, (str, os.PathLike), "the path of a folder or file", page=page)
     findings = Findings()
-    layers = Layers(Path(path), os.environ if environ is None else environ, findings)
+    layers = Layers(Path(path), checked_environ(environ, page), findings)
     with_secrets = certificate is None and assertion is None
     found, absent = read_inboxes(layers, findings, with_secrets=with_secrets)
     error = findings.error(str(path))

@@ -156,7 +156,7 @@ class ClientCertificate:
     """A digest of the certificate that was read first."""
 
     def __init__(self, pair: KeyPair, file: CertificateFile | None = None) -> None:
-        if not isinstance(pair, tuple):  # but a path, which from_pem() or from_pfx() takes
+        if not hasattr(pair, "thumbprint"):  # but a path, which from_pem() or from_pfx() takes
             raise wrong_kind("pair", pair, CERTIFICATE, page="how-to/certificate", instead=FILES)
         self._first = pair
         self._file = file

@@ -13,7 +13,9 @@ from exo_imap_oauth._arguments import (
     REPLIES,
     kind_of,
     refuses_inbox,
+    require,
     require_context,
+    require_text,
     wrong_kind,
 )
 from exo_imap_oauth._credentials.foreign import SupportsGetToken
@@ -67,12 +69,14 @@ class OpenOptions(TypedDict, total=False):
     timeout: float
 
 
+_PAGE = "reference/api/imap"
+_OPENS = "opens by itself: with inbox.open() as imap"
 _IMPLICIT_TLS_PORT, _STARTTLS_PORT = 993, 143
 _HIGHEST_PORT = 65_535
 _MAX_SAID = 4_000  # bytes of a reply that an error may quote
 
 
-@refuses_inbox
+@refuses_inbox("authenticate_xoauth2()", _OPENS)
 def authenticate_xoauth2(
     imap: imaplib.IMAP4,
     user: str,
@@ -143,7 +147,7 @@ def _warn_of_unverified_tls(unverified: str) -> None:
     )
 
 
-@refuses_inbox
+@refuses_inbox("open_mailbox()", _OPENS)
 def open_mailbox(
     user: str,
     token: Token,
@@ -201,10 +205,12 @@ def open_mailbox(
     bearer.check()
     if port is None:
         port = _STARTTLS_PORT if starttls else _IMPLICIT_TLS_PORT
-    elif not 0 < port <= _HIGHEST_PORT:
+    require("port", port, int, "a whole number, such as 993", page=_PAGE)
+    if not 0 < port <= _HIGHEST_PORT:
         raise ValueError(f"port must be from 1 to {_HIGHEST_PORT}, not {port!r}")
-    if not isinstance(host, str) or not host:
-        raise ValueError(f"host must be the server's name, not {host!r}")
+    require_text("host", host, _PAGE)
+    if not host:
+        raise ValueError("host is empty: it must be the server's name")
     check_seconds("timeout", timeout)
     require_context(ssl_context)
     return _mailbox(
@@ -308,8 +314,7 @@ def _problem_of(reply: object) -> TypeError | ValueError | None:
     """Why something is no reply, or None."""
     if not isinstance(reply, tuple):
         expected = "a pair of status and data, such as imap.search(None, 'UNSEEN') returns"
-        page = "reference/api/imap"
-        return wrong_kind("a reply", reply, expected, page=page, instead=REPLIES)
+        return wrong_kind("a reply", reply, expected, page=_PAGE, instead=REPLIES)
     parts = cast("tuple[object, ...]", reply)
     if len(parts) != 2:  # noqa: PLR2004 - status and data
         return TypeError(f"a reply is a pair of status and data, not a tuple of {len(parts)}")

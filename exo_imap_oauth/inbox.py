@@ -6,7 +6,6 @@ Nothing here imports :mod:`imaplib` or requests; opening an inbox does.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import wrong_kind
+from exo_imap_oauth._arguments import Instead, checked_environ, require_text
 from exo_imap_oauth._inbox.check import (
     BY_HAND,
     CREDENTIALS,
@@ -26,7 +25,7 @@ from exo_imap_oauth._inbox.check import (
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
-from exo_imap_oauth.clouds import Cloud
+from exo_imap_oauth.clouds import Cloud, require_cloud
 from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
 _logger = logging.getLogger(__name__)
+_PREFIXES = dict.fromkeys(("builtins.dict", "os"), Instead("variables are passed as environ="))
 _TLS = {"implicit": "TLS from the start", "starttls": "STARTTLS", "none": "no TLS: refused"}
 
 
@@ -189,7 +189,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         """
         if not isinstance(cloud, Cloud):
             del fields  # it may hold the secret, and tracebacks hold frames
-            raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
+            require_cloud(cloud)
         values: dict[str, Any] = {"host": cloud.imap_host, "scope": cloud.scope, **fields}
         del fields  # the same
         try:
@@ -224,7 +224,9 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         with no_fork:
             from exo_imap_oauth._inbox.environment import read_environment  # noqa: PLC0415 - loaded on use
 
-        found = read_environment(prefix, os.environ if environ is None else environ)
+        page = "reference/api/inbox"
+        require_text("prefix", prefix, page, _PREFIXES)
+        found = read_environment(prefix, checked_environ(environ, page))
         del environ  # tracebacks hold frames
         if isinstance(found, ConfigError):
             raise found

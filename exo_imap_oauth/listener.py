@@ -20,7 +20,7 @@ from exo_imap_oauth._errors_imap import ConnectionFailed, ImapError, SessionExpi
 from exo_imap_oauth._imap.bearer import sealed
 from exo_imap_oauth._listener.arguments import (
     ListenerOptions,
-    check_count,
+    check_counts,
     check_function,
     checked_inbox,
     checked_seconds,
@@ -137,8 +137,7 @@ class InboxListener:
         check_function("handle", handle)
         if on_failure is not None:
             check_function("on_failure", on_failure)
-        check_count("longest", longest)
-        check_count("unconfirmed", unconfirmed)
+        check_counts(longest, unconfirmed)
         seconds = checked_seconds(
             with_new_names(dict(renamed)),
             timeout=timeout,

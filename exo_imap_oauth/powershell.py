@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from exo_imap_oauth._arguments import wrong_kind
+from exo_imap_oauth._arguments import require_text, wrong_kind
 from exo_imap_oauth._identifiers import is_address, is_id, problem_of_tenant
 from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
-from exo_imap_oauth.clouds import EXCHANGE_ID, Cloud
+from exo_imap_oauth.clouds import EXCHANGE_ID, Cloud, require_cloud
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -80,6 +80,7 @@ def quote(value: str) -> str:
         ValueError: If the value holds a control character, a line break of any kind or an
             invisible character: nobody could see what the command does.
     """
+    require_text("value", value, _PAGE)
     for character in value:
         if not character.isprintable():
             raise ValueError(f"the value holds U+{ord(character):04X}, which is not printable")
@@ -88,6 +89,7 @@ def quote(value: str) -> str:
 
 def environment_option(cloud: Cloud) -> str:
     """The option of ``Connect-ExchangeOnline`` for a cloud, with a blank before it, or ""."""
+    require_cloud(cloud)
     return _ENVIRONMENTS[cloud]
 
 
@@ -120,17 +122,17 @@ def exchange_setup_script(
         TypeError: If ``mailboxes`` is one string, or another argument is of a wrong kind.
         ValueError: If a value cannot be what it is said to be, or cannot be quoted.
     """
-    if not isinstance(cloud, Cloud):
-        raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
-    if isinstance(mailboxes, str | bytes) or not isinstance(mailboxes, Iterable):
-        raise wrong_kind("mailboxes", mailboxes, "a list of addresses", page=_PAGE)
-    addresses = list(dict.fromkeys(mailboxes))
+    require_cloud(cloud)
     ids = {
         "tenant_id": tenant_id,
         "client_id": client_id,
         "enterprise_object_id": enterprise_object_id,
     }
-    _check_strings([*ids.items(), *(("a mailbox", address) for address in addresses)])
+    for name, value in ids.items():
+        require_text(name, value, _PAGE)
+    addresses = _addresses(mailboxes)
+    if display_name is not None:
+        require_text("display_name", display_name, _PAGE)
     problems = [
         *_problems_of_ids(**ids),
         *_problems_of_mailboxes(addresses),
@@ -149,10 +151,14 @@ def exchange_setup_script(
     )
 
 
-def _check_strings(named: list[tuple[str, object]]) -> None:
-    for name, value in named:
-        if not isinstance(value, str):
-            raise wrong_kind(name, value, "a string", page=_PAGE)
+def _addresses(mailboxes: Iterable[str]) -> list[str]:
+    """The mailboxes, each once."""
+    if isinstance(mailboxes, str | bytes) or not isinstance(mailboxes, Iterable):
+        raise wrong_kind("mailboxes", mailboxes, "a list of addresses", page=_PAGE)
+    addresses = list(mailboxes)
+    for at, address in enumerate(addresses):
+        require_text(f"mailboxes[{at}]", address, _PAGE)
+    return list(dict.fromkeys(addresses))
 
 
 def _problems_of_ids(tenant_id: str, client_id: str, enterprise_object_id: str) -> Generator[str]:

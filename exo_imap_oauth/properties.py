@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import Instead, require
 from exo_imap_oauth._text import HiddenText
 from exo_imap_oauth.errors import ConfigProblem, PropertiesError
 
@@ -74,6 +75,7 @@ _ESCAPE = re.compile(  # a surrogate pair is one character to Python
     r"\\(?:u([Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})|(.))",
     re.DOTALL,
 )
+_CONTENTS = {"pathlib": Instead("pass path.read_bytes()")}
 _CODE_UNIT = 4  # hexadecimal digits
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
@@ -91,6 +93,9 @@ def parse(data: bytes | str, *, source: str = "<string>") -> list[Property]:
     Raises:
         PropertiesError: An escape ``\u`` is not followed by four hexadecimal digits.
     """
+    expected = "the text or the bytes of a file"
+    page = "reference/api/properties"
+    require("data", data, (str, bytes, bytearray), expected, page=page, instead=_CONTENTS)
     errors: list[PropertiesError] = []
     text = data if isinstance(data, str) else data.decode("latin-1")
     plain = _with_plain_line_ends(text)

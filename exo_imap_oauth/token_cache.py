@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from cachetools import TLRUCache
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import require_count
 from exo_imap_oauth._process_lock import process_lock
 from exo_imap_oauth.access_token import expires_at, ticks
 
@@ -59,12 +60,12 @@ class MemoryTokenCache(TokenCache):
         maxsize: Highest number of tokens; beyond it, the least recently used is forgotten.
 
     Raises:
-        ValueError: ``maxsize`` is not positive.
+        TypeError: ``maxsize`` is no whole number.
+        ValueError: It is not positive.
     """
 
     def __init__(self, maxsize: int = 10_000) -> None:
-        if maxsize < 1:
-            raise ValueError(f"maxsize must be positive, not {maxsize}")
+        require_count("maxsize", maxsize, "reference/api/token_cache")
         self._tokens = TLRUCache[str, "AccessToken"](
             maxsize, ttu=lambda _key, token, _now: expires_at(token), timer=ticks
         )

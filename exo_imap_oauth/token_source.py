@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import FILES, kind_of, wrong_kind
+from exo_imap_oauth._arguments import FILES, Instead, refuses_inbox, require_text, wrong_kind
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
 from exo_imap_oauth.access_token import AccessToken, expires_at, wall_clock_of
-from exo_imap_oauth.clouds import Cloud
+from exo_imap_oauth.clouds import Cloud, require_cloud
 from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
 from exo_imap_oauth.token_cache import TokenCache, default_cache
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from exo_imap_oauth._tokens.request import Credential
 
+_PAGE = "reference/api/token_source"
+_SCOPES = dict.fromkeys(
+    ("builtins.list", "builtins.tuple"), Instead("pass what is in it: get_token(*scopes)")
+)
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
 
 
@@ -74,6 +78,7 @@ class TokenSource:
 
     __slots__ = ("__weakref__", "_request", "_slot")
 
+    @refuses_inbox("TokenSource()", "has one: inbox.token_source()")
     def __init__(
         self,
         tenant_id: str,
@@ -95,9 +100,8 @@ class TokenSource:
         del client_secret, certificate, assertion  # tracebacks hold frames
         if isinstance(credential, Exception):
             raise credential
-        if not isinstance(cloud, Cloud):
-            raise wrong_kind("cloud", cloud, "a Cloud", page="reference/api/clouds")
-        if cache is not None and (isinstance(cache, type) or not hasattr(cache, "discard")):
+        require_cloud(cloud)
+        if cache is not None and not _is_cache(cache):
             raise wrong_kind("cache", cache, "a TokenCache", page="how-to/many-workers")
         self._request = TokenRequest(
             tenant_id=tenant_id,
@@ -209,6 +213,8 @@ class TokenSource:
         token, fresh_until, now = self._slot.held
         if now() < fresh_until and not scopes and not kwargs:
             return token
+        for scope in scopes:
+            require_text("scope", scope, _PAGE, _SCOPES)
         if scopes and scopes != (self.scope,):
             asked = " ".join(scopes)
             raise ValueError(f"this source is for the scope {self.scope!r}, not {asked!r}")
@@ -222,10 +228,17 @@ class TokenSource:
         This reaches all sources of the same identity and the cache.
         """
         if not isinstance(token, AccessToken):
-            kind = kind_of(token)
+            problem = wrong_kind("token", token, "an AccessToken", page=_PAGE)
             del token  # tracebacks hold frames
-            raise TypeError(f"invalidate() takes an AccessToken, not {kind}")
+            raise problem
         self._slot.invalidate(token)
+
+
+def _is_cache(given: object) -> bool:
+    """Whether it has what :class:`TokenCache` asks for, which is not checked by isinstance()."""
+    if isinstance(given, type):
+        return False
+    return all(hasattr(given, name) for name in ("get", "set", "discard", "lock"))
 
 
 def _credential_text(credential: Credential, now: float) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from exo_imap_oauth._arguments import require, wrong_kind
 from exo_imap_oauth._text import holds_control, json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_PAGE = "reference/api/xoauth2"
 _BEARER_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 section 2.1
 
 AFTER_ERROR_CHALLENGE = b""
@@ -28,12 +30,14 @@ def initial_response(user: str, token: str) -> bytes:
         token: The access token.
 
     Raises:
+        TypeError: One of them is no string.
         ValueError: ``user`` is empty or holds a control character, or ``token`` is not a bearer
             token; either would let a caller's data forge another field of the message.
     """
-    if problem := check_user(user) or _check_token(token):
+    problem = _problem_of(user, token)
+    if problem is not None:
         del token  # tracebacks hold frames
-        raise ValueError(problem)
+        raise problem
     return f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
 
 
@@ -43,6 +47,7 @@ def decode_challenge(challenge: bytes) -> Mapping[str, Any] | None:
     Args:
         challenge: The challenge without its base64.
     """
+    require("challenge", challenge, (bytes, bytearray, str), "bytes", page=_PAGE)
     return json_object(challenge)
 
 
@@ -62,9 +67,16 @@ def is_bearer_token(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _BEARER_TOKEN.fullmatch(value) is not None
 
 
+def _problem_of(user: str, token: str) -> TypeError | ValueError | None:
+    """Why these make no message, or None."""
+    for name, value in (("user", user), ("token", token)):
+        if not isinstance(value, str):
+            return wrong_kind(name, value, "a string", page=_PAGE)
+    problem = check_user(user) or _check_token(token)
+    return ValueError(problem) if problem else None
+
+
 def _check_token(token: str) -> str | None:
-    if not isinstance(token, str):
-        return f"the access token must be a string, not {type(token).__name__}"
     if not token:
         return "the access token is empty"
     if not is_bearer_token(token):

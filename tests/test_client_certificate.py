@@ -279,7 +279,7 @@ def test_a_certificate_of_a_machine_whose_clock_is_ahead_is_read() -> None:
 @pytest.mark.parametrize(
     ("source", "password", "text"),
     [
-        (None, None, "not NoneType"),
+        (None, None, "path_or_bytes must be .*, not None"),
         (5, None, "not int"),
         (PEM, 5, "password must be"),
         (bytearray(PEM), None, "not bytearray"),

@@ -10,6 +10,8 @@ import re
 import smtplib
 import socket
 import ssl
+from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -17,7 +19,9 @@ from imap_tools import MailBox
 from support.pages import DOCS
 
 from exo_imap_oauth import (
+    AccessToken,
     ClientCertificate,
+    Cloud,
     InboxConfig,
     TokenSource,
     authenticate_xoauth2,
@@ -26,15 +30,18 @@ from exo_imap_oauth import (
     load_config,
     open_mailbox,
 )
-from exo_imap_oauth.advice import advise
+from exo_imap_oauth.advice import advise, explain
+from exo_imap_oauth.credentials import ClientAssertion, ClientSecret
 from exo_imap_oauth.imap import ok
 from exo_imap_oauth.listener import InboxListener, listen
 from exo_imap_oauth.mail import message
+from exo_imap_oauth.powershell import environment_option, quote
+from exo_imap_oauth.properties import parse
 from exo_imap_oauth.token_cache import MemoryTokenCache
+from exo_imap_oauth.xoauth2 import decode_challenge, initial_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from exo_imap_oauth.config import CmsbsConfig
     from exo_imap_oauth.testing import ReadyExchange
@@ -203,6 +210,34 @@ SLIPS = [
     Slip(unawaited(ok), ("not coroutine", "await"), "reference/api/imap"),
     Slip(wrong(ok, [b"1"]), ("not list",), "reference/api/imap"),
     Slip(wrong(advise, ValueError("x")), ("not ValueError", "str(error)"), "reference/api/advice"),
+    # -- values that people have at hand
+    Slip(wrong(open_mailbox, USER, TOKEN, port="993"),
+         ("port must be a whole number, such as 993, not str",), "reference/api/imap"),
+    Slip(wrong(TokenSource, INBOX), ("TokenSource() takes no", "inbox.token_source()"),
+         "reference/api/inbox"),
+    Slip(lambda: TokenSource(tenant_id=INBOX, client_id=CLIENT, client_secret="s"),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+         ("tenant_id must be a string", "inbox.token_source()"), "reference/api/token_source"),
+    Slip(wrong(SOURCE.get_token, [SOURCE.scope]), ("scope must be a string", "get_token(*scopes)"),
+         "reference/api/token_source"),
+    Slip(wrong(TokenSource, TENANT, CLIENT, "s", cache=set[str]()), ("a TokenCache, not set",),
+         "how-to/many-workers"),
+    Slip(wrong(InboxConfig.from_env, {"EXO_IMAP_USER": USER}), ("prefix", "not dict", "environ="),
+         "reference/api/inbox"),
+    Slip(wrong(InboxConfig.from_env, environ={"EXO_IMAP_PORT": 993}),
+         ("environ['EXO_IMAP_PORT'] must be a string, not int",), "reference/api/inbox"),
+    Slip(wrong(InboxConfig.from_env, environ={b"EXO_IMAP_USER": USER}),
+         ("a name in environ must be a string, not bytes",), "reference/api/inbox"),
+    Slip(wrong(exchange_setup_script, tenant_id=TENANT, client_id=CLIENT, mailboxes=[[USER]],
+               enterprise_object_id=CLIENT), ("mailboxes[0] must be a string, not list",),
+         "reference/api/powershell"),
+    Slip(wrong(advise, "AADSTS7000222", port=993), ("port", "not int", "as text"),
+         "reference/api/advice"),
+    Slip(wrong(advise, "AADSTS7000222", roles=["a"]), ("roles", "not list", "' '.join(roles)"),
+         "reference/api/advice"),
+    Slip(wrong(parse, Path("a.properties")), ("data", "path.read_bytes()"),
+         "reference/api/properties"),
+    Slip(wrong(ClientCertificate, ("bot.pem", "bot.key")), ("not tuple", "from_pem()"),
+         "how-to/certificate"),
 ]  # fmt: skip
 
 
@@ -218,6 +253,73 @@ def test_it_says_what_it_is_what_to_pass_and_the_page(slip: Slip) -> None:
     assert page[1] == slip.page
     assert (DOCS / f"{slip.page}.md").is_file()
     assert TOKEN not in text
+
+
+# ---- every argument of every door, whatever is given for it ------------------------------------
+
+
+VALUES = {"tenant_id": TENANT, "client_id": CLIENT}
+IDS = VALUES | {"enterprise_object_id": "33333333-3333-4333-8333-333333333333"}
+HELD = {"token": TOKEN, "expires_on": 1, "refresh_on": 1, "obtained_on": 1.0}
+SERVER = {"user": USER, "token": TOKEN}
+NUMBER, NOTHING = int | float, ()
+SECONDS = dict.fromkeys(("timeout", "deadline", "refresh_margin"), NUMBER)
+PAUSES = dict.fromkeys(("timeout", "poll_interval", "initial_backoff", "max_backoff"), NUMBER)
+TEXTS = dict.fromkeys(("port", "host", "roles", "tenant_id", "aud", "token_uri", "scope"), str)
+KINDS: list[object] = [None, 5, True, "10", ["x"], {"a": 1}, Path("x"), b"x", 1.5, INBOX, object()]
+# What is good in it, and its arguments with the kinds that fit.
+DOORS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
+    (TokenSource, VALUES | {"client_secret": "s"}, SECONDS | {
+        "tenant_id": str, "client_id": str, "client_secret": str | None, "scope": str | None,
+        "token_uri": str | None, "cache": NoneType, "ssl_context": NoneType, "cloud": Cloud}),
+    (TokenSource, VALUES, {"certificate": NoneType, "assertion": NoneType}),
+    (AccessToken, HELD, dict.fromkeys(HELD, NUMBER) | {"token": str}),
+    (SOURCE.invalidate, {}, {"token": AccessToken}),
+    (INBOX.open, {"token": TOKEN}, {"folder": str, "ssl_context": NoneType, "timeout": NUMBER}),
+    (InboxConfig.from_env, {}, {"prefix": str, "environ": dict | None}),
+    (load_config, {}, {"path": str | Path, "environ": dict | None}),
+    (open_mailbox, SERVER, {"user": str, "token": str, "host": str, "port": int | None,
+     "folder": str, "scope": str | None, "ssl_context": NoneType, "timeout": NUMBER}),
+    (check_setup, {}, {"inbox": InboxConfig}),
+    (check_setup, {"inbox": INBOX}, {"enterprise_object_id": str | None, "ssl_context": NoneType,
+     "timeout": NUMBER}),
+    (InboxListener, {"inbox": INBOX, "handle": handle, "token": TOKEN}, PAUSES | {
+        "inbox": InboxConfig, "handle": NOTHING, "on_failure": NoneType, "unconfirmed": int,
+        "longest": int | None, "ssl_context": NoneType}),
+    (exchange_setup_script, IDS | {"mailboxes": [USER]}, dict.fromkeys(IDS, str) | {
+        "mailboxes": list | dict, "display_name": str | None, "cloud": Cloud}),
+    (quote, {}, {"value": str}),
+    (environment_option, {}, {"cloud": Cloud}),
+    (advise, {"message": "AADSTS7000222"}, {"message": str, "stage": str | None}),
+    (advise, {"message": "NO AUTHENTICATE failed.", "stage": "authenticate"},
+     {name: kind | None for name, kind in TEXTS.items()}),
+    (explain, {"advice_id": "role-missing"}, {"advice_id": str, "port": str | None}),
+    (parse, {}, {"data": str | bytes}),
+    (MemoryTokenCache, {}, {"maxsize": int}),
+    (ClientCertificate, {}, {"pair": NOTHING}),
+    (ClientCertificate.from_pem, {}, {"path_or_bytes": str | bytes | Path}),
+    (ClientCertificate.from_pfx, {"path_or_bytes": b""}, {"password": str | bytes | None}),
+    (ClientSecret, {}, {"secret": str}),
+    (ClientAssertion, {}, {"assertion": NOTHING}),
+    (initial_response, SERVER, {"user": str, "token": str}),
+    (decode_challenge, {}, {"challenge": str | bytes}),
+]  # fmt: skip
+EVERY = [
+    pytest.param(call, good, name, fits, id=f"{call.__qualname__}-{name}")
+    for call, good, arguments in DOORS
+    for name, fits in arguments.items()
+]
+
+
+@pytest.mark.parametrize(("call", "good", "name", "fits"), EVERY)
+def test_whatever_is_given_the_error_names_the_argument(
+    call: Any, good: dict[str, Any], name: str, fits: Any
+) -> None:
+    for given in KINDS:
+        if isinstance(given, fits) and given is not True:
+            continue
+        with pytest.raises(TypeError, match=f"{name} must be .*, not "):
+            call(**good | {name: given})
 
 
 def test_a_configuration_has_inboxes(trusted_exchange: ReadyExchange, tmp_path: Path) -> None:

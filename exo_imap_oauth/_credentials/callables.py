@@ -10,6 +10,7 @@ from weakref import WeakMethod, ref
 
 from typing_extensions import override
 
+from exo_imap_oauth._arguments import kind_of, wrong_kind
 from exo_imap_oauth._credentials.secret_file import SecretFile
 from exo_imap_oauth._text import HiddenText, described
 from exo_imap_oauth.errors import TokenError
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 def problem_of_callable(name: str, value: object, expected: str) -> TypeError | None:
     """Why an argument is no callable that can be asked, or None."""
-    kind = type(value).__name__
     if not callable(value):
-        return TypeError(f"{name} must be {expected} that returns one, not {kind}")
+        page = "reference/api/token_source"
+        return wrong_kind(name, value, f"{expected} that returns one", page=page)
     if is_async(value):
         return TypeError(f"the {name} callable is async; give a plain function")
     if not _is_hashable(value):
-        return TypeError(f"the {name} callable {kind} has no hash")
+        return TypeError(f"the {name} callable {kind_of(value)} has no hash")
     return None
 
 

@@ -17,6 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from exo_imap_oauth._arguments import wrong_kind
 from exo_imap_oauth._files import read_file, reason, too_large
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
@@ -44,6 +45,7 @@ _EXTRA = (
     "a ClientCertificate needs PyJWT and cryptography: pip install 'exo-imap-oauth[certificate]'"
 )
 _PAGE = "Entra admin center > App registrations > your app > Certificates & secrets > Certificates"
+_HOW_TO = "how-to/certificate"
 _HALVES = ("certificate", "private key")
 _HALF = (
     "there is a {0} but no {1} in it. Use the file with both, or join the bytes of the two files:"
@@ -167,13 +169,13 @@ def _passphrase(password: object) -> bytes | None:
         return password.encode("utf-8", errors="surrogatepass")
     if password is None or isinstance(password, bytes):
         return password
-    raise TypeError(f"password must be a string, bytes or None, not {type(password).__name__}")
+    raise wrong_kind("password", password, "a string, bytes or None", page=_HOW_TO)
 
 
 def _path(source: str | PathLike[str], container: str) -> Path:
     if not isinstance(source, (str, PathLike)):
-        kind = type(source).__name__
-        raise TypeError(f"{container}: give the path of a file or its bytes, not {kind}")
+        expected = "the path of a file, or its bytes"
+        raise wrong_kind("path_or_bytes", source, expected, page=_HOW_TO)
     text = str(source)
     if len(text) > _LONGEST_PATH or "\n" in text or "-----BEGIN" in text:
         how = ".encode()" if container == "PEM" else " through base64.b64decode()"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from cachetools import TTLCache
 
-from exo_imap_oauth._arguments import kind_of
+from exo_imap_oauth._arguments import require_text
 from exo_imap_oauth._credentials.foreign import (
     GivesToken,
     SupportsGetToken,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_PAGE = "reference/api/imap"
 _SECOND_TRY_INTERVAL = 60.0  # s
 # By the hash of the source, which is that of its identity: to hold a source would hold its secret.
 _second_tries: TTLCache[int, None] = TTLCache(maxsize=10_000, ttl=_SECOND_TRY_INTERVAL)
@@ -68,8 +69,9 @@ class Bearer:
 
     def check(self) -> None:
         """Raise TypeError or ValueError for a user or token that cannot work."""
-        if not isinstance(self.user, str):
-            raise TypeError(f"user must be a string, not {kind_of(self.user)}")
+        require_text("user", self.user, _PAGE)
+        if self._scope is not None:
+            require_text("scope", self._scope, _PAGE)
         if problem := check_user(self.user):
             raise ValueError(problem)
         if isinstance(self._token, AccessToken):

@@ -7,6 +7,7 @@ import codecs
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from exo_imap_oauth._arguments import require_text
 from exo_imap_oauth._text import holds_control
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Folder(NamedTuple):
 
 def folder_argument(folder: str) -> str:
     """A folder's name as an IMAP argument: modified UTF-7, quoted (RFC 3501 section 5.1.3)."""
-    if not isinstance(folder, str):
-        raise TypeError(f"folder must be a string, not {type(folder).__name__}")
+    require_text("folder", folder, "reference/api/imap")
     if not folder or holds_control(folder):
         raise ValueError(f"folder is empty or holds a control character: {folder!r}")
 

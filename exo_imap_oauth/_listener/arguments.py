@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from exo_imap_oauth._arguments import INBOXES, Instead, kind_of, wrong_kind
+from exo_imap_oauth._arguments import INBOXES, Instead, require_count, wrong_kind
 from exo_imap_oauth._credentials.callables import is_async
 from exo_imap_oauth._text import check_seconds, one_line
 from exo_imap_oauth.inbox import InboxConfig
@@ -98,14 +98,11 @@ def check_function(name: str, function: object) -> None:
         raise TypeError(f"{name} is async, so nobody would await it; give a plain function")
 
 
-def check_count(name: str, value: object) -> None:
-    """Check a number of messages or bytes; None is no limit, where it may be given."""
-    if value is None and name == "longest":
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {kind_of(value)}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
+def check_counts(longest: object, unconfirmed: object) -> None:
+    """Check the numbers of bytes and messages; None is no limit of the bytes."""
+    if longest is not None:
+        require_count("longest", longest, _PAGE)
+    require_count("unconfirmed", unconfirmed, _PAGE)
 
 
 def checked_seconds(renamed: dict[str, Any], **seconds: float) -> dict[str, float]:

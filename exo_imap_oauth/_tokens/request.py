@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from exo_imap_oauth._arguments import kind_of, require_context, what_is_unverified
+from exo_imap_oauth._arguments import TENANTS, require_context, require_text, what_is_unverified
 from exo_imap_oauth._identifiers import problem_of_tenant, tenant_of
 from exo_imap_oauth._text import check_seconds
 from exo_imap_oauth.errors import InsecureConnectionError
@@ -138,9 +138,8 @@ def token_uri_of(authority: str, tenant_id: str) -> str:
     return f"{authority}/{tenant_id}/oauth2/v2.0/token"
 
 
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {kind_of(value)}")
+def _check_text(name: str, value: str) -> None:
+    require_text(name, value, "reference/api/token_source", TENANTS)
     if not value:
         raise ValueError(f"{name} is empty")
     if found := _NOT_PLAIN.search(value):
