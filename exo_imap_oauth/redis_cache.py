@@ -18,7 +18,7 @@ from typing_extensions import override
 from exo_imap_oauth._process_lock import no_fork, process_lock
 from exo_imap_oauth._redis_client import client_from_url, problem_of_client
 from exo_imap_oauth._text import described, json_object
-from exo_imap_oauth.access_token import AccessToken
+from exo_imap_oauth.access_token import AccessToken, expires_at, ticks, wall_clock_of
 from exo_imap_oauth.token_cache import TokenCache
 from exo_imap_oauth.xoauth2 import is_bearer_token
 
@@ -155,7 +155,7 @@ class RedisTokenCache(TokenCache):
 
     @override
     def set(self, key: str, token: AccessToken) -> None:
-        lives_for = int((token.expires_on - time.time()) * 1000)
+        lives_for = int((expires_at(token) - ticks()) * 1000)
         if lives_for <= 0:
             return
         name, entry = self._name("token", key), self._sealed(key, token)
@@ -190,7 +190,10 @@ class RedisTokenCache(TokenCache):
 
     def _sealed(self, key: str, token: AccessToken) -> bytes:
         # With its key, so that an entry that was moved to another name is not taken for it.
-        text = json.dumps({"version": _VERSION, "key": key, **asdict(token)}).encode()
+        values = {"version": _VERSION, "key": key, **asdict(token)}
+        set_by = time.time() - wall_clock_of(token)  # s, that the clock was put right since
+        values |= {name: values[name] + set_by for name in _TIMES}
+        text = json.dumps(values).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 
     def _opened(self, key: str, found: _Found) -> AccessToken | None:

@@ -15,6 +15,7 @@ from support.concurrency import until
 from support.redis_server import RedisServer
 
 from exo_imap_oauth import AccessToken
+from exo_imap_oauth.access_token import count_from, ticks
 from exo_imap_oauth.redis_cache import RedisTokenCache
 
 if TYPE_CHECKING:
@@ -122,6 +123,25 @@ def test_hosts_whose_clocks_differ_share_a_token(
     assert found is not None
     assert abs(found.expires_on - (kept.expires_on + off)) <= 1
     assert abs(found.obtained_on - (kept.obtained_on + off)) <= 1
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_put_right_during_the_request_changes_no_life(
+    server: RedisServer, client: Any, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    kept = token(lives_for=600)
+    kept = count_from(kept, ticks() - (time.time() - kept.obtained_on))
+    real, off = time.time, 3600 * hours
+    monkeypatch.setattr(time, "time", lambda: real() + off)
+    RedisTokenCache(client, key=KEY).set("key", kept)
+    name, _ = entry_of(client)
+    assert 590_000 < client.pttl(name) <= 600_000
+    with server.client() as other:
+        found = RedisTokenCache(other, key=KEY).get("key")
+    assert found is not None
+    assert abs(found.expires_on - (kept.expires_on + off)) <= 1
+    assert abs(found.refresh_on - (kept.refresh_on + off)) <= 2
+    assert abs(found.obtained_on - (kept.obtained_on + off)) <= 2
 
 
 # ---- what is hidden --------------------------------------------------------------------------
