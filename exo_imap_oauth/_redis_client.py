@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from exo_imap_oauth._arguments import Instead, wrong_kind
+from exo_imap_oauth._text import described
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _LONGEST_WAIT = 2.0  # s; what one question to Redis may cost a login
 _WAIT = 1.0  # s, of the clients made here
@@ -16,6 +19,18 @@ _MADE_HERE: dict[str, Any] = {
     "protocol": 2,
 }
 _METHODS = ("get", "set", "eval", "pipeline")
+_LIBRARIES = ("redis", "valkey")
+_ASYNC: Final = Instead("it is asynchronous, pass one of redis.Redis")
+_PIPELINE: Final = Instead("pass the client that it is of")
+_INSTEAD: Final[Mapping[str, Instead]] = {
+    "builtins.str": Instead("RedisTokenCache.from_url(url, key=key) takes it"),
+    "redis.asyncio.client": _ASYNC,
+    "redis.asyncio.cluster": _ASYNC,
+    "redis.client.Pipeline": _PIPELINE,
+    "redis.cluster.ClusterPipeline": _PIPELINE,
+    "redis.sentinel.Sentinel": Instead("pass the client that its master_for(name) makes"),
+    "redis": Instead("make one of it, or write RedisTokenCache.from_url(url, key=key)"),
+}
 
 
 def client_from_url(url: str, options: dict[str, Any]) -> Any:  # noqa: ANN401 - of redis-py
@@ -45,20 +60,33 @@ def client_from_url(url: str, options: dict[str, Any]) -> Any:  # noqa: ANN401 -
 
 def problem_of_client(client: object) -> TypeError | ValueError | None:
     """Why a client cannot be used, or None."""
-    connects = hasattr(client, "connection_pool") or hasattr(client, "get_nodes")
-    if not connects or not all(callable(getattr(client, name, None)) for name in _METHODS):
-        return TypeError(f"client must be a redis.Redis, not {type(client).__name__}")
-    if ".asyncio" in type(client).__module__:
-        return TypeError("client must be a redis.Redis, not the one of redis.asyncio")
-    waits = [wait for each in _connecting(client) for wait in _waits(each)]
+    if not _is_client(client):
+        return wrong_kind(
+            "client", client, "a redis.Redis", page="how-to/many-workers", instead=_INSTEAD
+        )
+    try:
+        waits = [wait for each in _connecting(client) for wait in _waits(each)]
+    except Exception as error:  # noqa: BLE001 - redis-py's, or one of a class that it was given
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        return kind(f"client can make no connection with its options: {described(error)}")
     waits += _waits_of_cluster(client)
     if not waits:
         return None
     found = ", ".join(dict.fromkeys(waits))
     return ValueError(
-        f"a login would wait for this client when Redis is down: {found}. Write"
-        f" RedisTokenCache.from_url(url, key=key), or for a client of your own {_line(client)}"
+        "a login would wait for this client when Redis is down, or could not use it at all:"
+        f" {found}. Write RedisTokenCache.from_url(url, key=key), or for a client of your own"
+        f" {_line(client)}"
     )
+
+
+def _is_client(client: object) -> bool:
+    modules = [kind.__module__ for kind in type(client).__mro__]
+    if not any(name.partition(".")[0] in _LIBRARIES for name in modules):
+        return False
+    if any(".asyncio" in name for name in modules) or hasattr(client, "execute"):  # a pipeline
+        return False
+    return all(callable(getattr(client, name, None)) for name in _METHODS)
 
 
 def _line(client: Any) -> str:  # noqa: ANN401 - of redis-py
@@ -92,8 +120,8 @@ def _waits(client: Any) -> Iterator[str]:  # noqa: ANN401 - the same
     # Nothing is connected by that; its options have defaults that depend on the version.
     connection = pool.connection_class(**pool.connection_kwargs)
     for name in ("socket_timeout", "socket_connect_timeout"):
-        yield from _too_long(name, getattr(connection, name))
-    yield from _too_long("pool's timeout", getattr(pool, "timeout", 0.0))
+        yield from _no_wait(name, getattr(connection, name))
+    yield from _no_wait("pool's timeout", getattr(pool, "timeout", 0.0), may_be_zero=True)
     yield from _tries_again(connection.retry)
 
 
@@ -105,11 +133,16 @@ def _waits_of_cluster(client: Any) -> Iterator[str]:  # noqa: ANN401 - the same
             yield f"cluster_error_retry_attempts is {attempts}"
 
 
-def _too_long(name: str, seconds: float | None) -> Iterator[str]:
+def _no_wait(name: str, seconds: object, *, may_be_zero: bool = False) -> Iterator[str]:
+    """Why that is no time to wait for Redis."""
     if seconds is None:
         yield f"its {name} is None, which is for ever"
+    elif not isinstance(seconds, (int, float)):
+        yield f"its {name} is {seconds!r}, no positive number of seconds"
     elif seconds > _LONGEST_WAIT:
         yield f"its {name} is {seconds:g} s, more than {_LONGEST_WAIT:g} s"
+    elif not seconds > 0 and not (may_be_zero and seconds == 0):  # NaN too
+        yield f"its {name} is {seconds!r}, no positive number of seconds"
 
 
 def _tries_again(retry: object) -> Iterator[str]:

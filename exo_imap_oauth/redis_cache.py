@@ -73,9 +73,9 @@ class RedisTokenCache(TokenCache):
 
     Raises:
         ImportError: The extra ``redis`` is not installed.
-        TypeError: ``client`` is asynchronous, or not a client.
+        TypeError: ``client`` is not a client, such as a URL, a pipeline or an asynchronous one.
         ValueError: There is no key, or one of them is not a Fernet key; or the client waits too
-            long: the text shows what to write.
+            long, or its options are wrong: the text shows what to write.
 
     Example:
         >>> cache = RedisTokenCache.from_url(url, key=key)  # doctest: +SKIP
@@ -192,7 +192,7 @@ class RedisTokenCache(TokenCache):
         # With its key, so that an entry that was moved to another name is not taken for it.
         values = {"version": _VERSION, "key": key, **asdict(token)}
         set_by = time.time() - wall_clock_of(token)  # s, that the clock was put right since
-        values |= {name: values[name] + set_by for name in _TIMES}
+        values |= {name: max(0.0, values[name] + set_by) for name in _TIMES}
         text = json.dumps(values).encode()
         return text if self._fernet is None else self._fernet.encrypt(text)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 import redis
@@ -160,17 +161,61 @@ def test_sentinel_must_not_wait_either() -> None:
     assert "Sentinel(hosts, sentinel_kwargs=once, **once).master_for(name)" in text
 
 
-def test_other_clients_are_refused() -> None:
+def no_client() -> dict[str, tuple[Callable[[], Any], str]]:
     import redis.asyncio
 
-    with pytest.raises(TypeError, match=r"redis\.asyncio"):
-        RedisTokenCache(cast("Any", redis.asyncio.Redis()), key=KEY)
-    with pytest.raises(TypeError, match="not str"):
-        RedisTokenCache(cast("Any", "redis://"), key=KEY)
-    methods: dict[str, Any] = dict.fromkeys(("get", "set", "eval", "pipeline"), str)
-    imitation: Any = type("Imitation", (), methods)()
-    with pytest.raises(TypeError, match="not Imitation"):
-        RedisTokenCache(imitation, key=KEY)
+    return {
+        "asynchronous": (
+            redis.asyncio.Redis,
+            r"not redis\.asyncio\.client\.Redis: it is asynchronous",
+        ),
+        "a URL": (lambda: URL, r"not str: RedisTokenCache\.from_url\(url, key=key\)"),
+        "a class": (
+            lambda: library.Redis,
+            r"not the class redis\.client\.Redis itself: .*url",
+        ),
+        "a pipeline": (
+            lambda: library.Redis(**ONCE).pipeline(),
+            r"not redis\.client\.Pipeline: pass the client",
+        ),
+        "a Sentinel": (sentinel, r"not redis\.sentinel\.Sentinel: .*master_for\(name\)"),
+        "a pool": (library.ConnectionPool, r"not redis\.connection\.ConnectionPool"),
+        "a mock": (MagicMock, r"not unittest\.mock\.MagicMock"),
+        "a mock of one": (lambda: MagicMock(spec=redis.Redis), r"not unittest\.mock\.MagicMock"),
+        "None": (lambda: None, "not None"),
+    }
+
+
+@pytest.mark.parametrize(("make", "what"), no_client().values(), ids=no_client())
+def test_what_is_no_client_is_told_with_what_to_pass(make: Callable[[], Any], what: str) -> None:
+    with pytest.raises(TypeError, match=rf"client must be a redis\.Redis.*{what}") as raised:
+        RedisTokenCache(make(), key=KEY)
+    assert "how-to/many-workers" in str(raised.value)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "1", b"1"], ids=repr)
+@pytest.mark.parametrize("name", ["socket_timeout", "socket_connect_timeout"])
+def test_what_is_no_time_to_wait_is_refused(name: str, seconds: Any) -> None:
+    text = refused(library.Redis(**ONCE | {name: seconds}))
+    assert f"its {name} is {seconds!r}, no positive number of seconds" in text
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "1"], ids=repr)
+def test_what_is_no_time_to_wait_for_a_pool_is_refused(seconds: Any) -> None:
+    pool = library.BlockingConnectionPool(timeout=seconds, **FAST)
+    assert f"its pool's timeout is {seconds!r}, no" in refused(library.Redis(connection_pool=pool))
+    pool = library.BlockingConnectionPool(timeout=0, **FAST)  # it does not wait
+    RedisTokenCache(library.Redis(connection_pool=pool), key=KEY)
+
+
+def test_options_that_make_no_connection_are_told_without_the_password() -> None:
+    url = f"redis://:{PASSWORD.replace('/', '%2F')}@127.0.0.1:1/0?protocol=7"
+    with pytest.raises(ValueError, match=r"its options.*protocol must be either 2 or 3") as raised:
+        RedisTokenCache.from_url(url, key=KEY)
+    assert raised.value.__cause__ is raised.value.__context__ is None
+    assert "w0rd" not in str(raised.value)
+    with pytest.raises(TypeError, match=r"its options.*'protocoll'"):
+        RedisTokenCache.from_url(f"{URL}?protocoll=2", key=KEY)
 
 
 # ---- a cluster -------------------------------------------------------------------------------
@@ -219,6 +264,13 @@ def test_the_clients_of_the_page_are_taken(cluster: RedisServer) -> None:
             RedisTokenCache(names["client"], key=KEY)
     assert [type(client).__name__ for client in clients] == ["Redis", "Redis", "RedisCluster"]
     clients[-1].close()
+
+
+def test_a_pipeline_of_a_cluster_is_no_client(cluster: RedisServer) -> None:
+    with cluster.client(**CLUSTER_ONCE) as client:
+        pipeline: Any = client.pipeline()
+        with pytest.raises(TypeError, match=r"ClusterPipeline: pass the client"):
+            RedisTokenCache(pipeline, key=KEY)
 
 
 def test_a_cluster_that_tries_again_is_refused_with_the_line_to_write(
