@@ -26,14 +26,30 @@ def in_thread(name: str, step: Callable[[], _T]) -> Future[_T]:
         from concurrent.futures import Future  # noqa: PLC0415 - slow, and a fetch needs none
 
     future: Future[_T] = Future()
+    thread_of(name, _take, step, future).start()
+    return future
+
+
+def thread_of(name: str, step: Callable[..., object], *arguments: object) -> threading.Thread:
+    """A daemon thread that is to be started, in the context of the caller.
+
+    A tracer finds the span there that its work belongs to, a log filter its request ID, and a
+    secret's function what the program has set.
+    """
     thread = threading.Thread(
-        target=copy_context().run,  # what the caller has set, tracing and logging find there
-        args=(_take, step, future),
-        name=f"exo_imap_oauth-{name}",
+        target=copy_context().run, args=(step, *arguments), name=f"exo_imap_oauth-{name}"
     )
     let_program_end(thread)
-    thread.start()
-    return future
+    return thread
+
+
+def started(thread: threading.Thread) -> bool:
+    """Start a thread; False if none can start."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
 
 
 def let_program_end(thread: threading.Thread) -> None:

@@ -54,7 +54,8 @@ class RedisTokenCache(TokenCache):
 
     Redis is asked in the thread that fetches the token, so its client must not wait: one question
     takes as long as its ``socket_timeout`` at most, which is one second with :meth:`from_url`.
-    After a failure Redis is left alone for five seconds.
+    After a failure Redis is left alone for five seconds. A login waits for it for half of the
+    token request's ``deadline`` at most, however late or slowly it answers.
 
     Entries do not depend on the clock of a host: each lives in Redis as long as its token, so
     hosts whose clocks differ by some minutes can share them. An entry that was tampered with, that
@@ -190,7 +191,7 @@ class RedisTokenCache(TokenCache):
 
     def _sealed(self, key: str, token: AccessToken) -> bytes:
         # With its key, so that an entry that was moved to another name is not taken for it.
-        values = {"version": _VERSION, "key": key, **asdict(token)}
+        values: dict[str, Any] = {"version": _VERSION, "key": key, **asdict(token)}
         set_by = time.time() - wall_clock_of(token)  # s, that the clock was put right since
         values |= {name: max(0.0, values[name] + set_by) for name in _TIMES}
         text = json.dumps(values).encode()

@@ -23,7 +23,8 @@ class TokenCache(Protocol):
     """What a token source needs of a cache.
 
     Keys are opaque digests over endpoint, client, scope and credential. Implementations are
-    thread-safe. A source reads its cache only when it holds no fresh token itself.
+    thread-safe. A source reads its cache only when it holds no fresh token itself, in a thread of
+    its own, for which it waits half of its ``deadline`` at most; then it does without the cache.
     """
 
     def get(self, key: str) -> AccessToken | None:

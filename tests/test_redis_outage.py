@@ -19,7 +19,7 @@ from support.redis_server import RedisServer
 from exo_imap_oauth.redis_cache import RedisTokenCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from exo_imap_oauth import TokenSource
@@ -169,3 +169,70 @@ def test_a_host_takes_the_token_that_another_one_fetched_ahead(
         until(lambda: there.get_token().token != first.token)
         assert there.get_token().token == here.get_token().token
     assert len(exchange.token_requests) == 2
+
+
+# ---- late ------------------------------------------------------------------------------------
+
+
+class Relay:
+    """Stands before a server and passes on what that answers: late, or byte by byte."""
+
+    def __init__(self, port: int, *, late: float = 0.0, drips: bool = False) -> None:
+        self._port, self._late, self._drips = port, late, drips
+        self._is_over = threading.Event()
+        self._listener = socket.create_server((HOST, 0))
+        self.url = f"redis://{HOST}:{self._listener.getsockname()[1]}"
+        self._sockets: list[socket.socket] = [self._listener]
+        self._spawn(self._take)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=target, args=arguments, daemon=True).start()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here = self._listener.accept()[0]
+                there = socket.create_connection((HOST, self._port))
+                self._sockets += [here, there]
+                self._spawn(self._pass_on, here, there)
+                self._spawn(self._answer, there, here)
+
+    def _pass_on(self, here: socket.socket, there: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := here.recv(65536):
+                there.sendall(data)
+
+    def _answer(self, there: socket.socket, here: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := there.recv(65536):
+                pieces = [bytes([each]) for each in data] if self._drips else [data]
+                for piece in pieces:
+                    if self._is_over.wait(self._late):
+                        return
+                    here.sendall(piece)
+
+
+@pytest.mark.parametrize("lock", ["free", "of somebody else"])
+@pytest.mark.parametrize("how", ["late", "drips"])
+def test_a_redis_that_is_late_takes_no_time_of_the_endpoint(
+    server: RedisServer, exchange: ReadyExchange, how: str, lock: str
+) -> None:
+    with Relay(server.port, late=0.4, drips=how == "drips") as relay, server.client() as client:
+        cache = RedisTokenCache.from_url(relay.url, key=KEY, protocol=2)
+        source = exchange.inbox.token_source(
+            cache=cache, ssl_context=exchange.ssl_context, deadline=1.5
+        )
+        if lock == "of somebody else":
+            client.set(f"exo-imap-oauth:1:lock:{source._slot.key}", "theirs")
+        assert source.get_token().token
+        assert source._slot.outage is None

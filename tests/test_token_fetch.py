@@ -18,6 +18,7 @@ import pytest
 from support.concurrency import THREADS, run_python, together, until
 from support.token_endpoint import TokenEndpoint, http, rejected, token
 
+from exo_imap_oauth import _threads
 from exo_imap_oauth._tokens import fetch
 from exo_imap_oauth._tokens.answers import Outcome
 from exo_imap_oauth.access_token import AccessToken
@@ -194,7 +195,7 @@ def test_another_process_that_never_ends_is_waited_for_no_longer_than_its_lease(
         assert source.get_token().token == "ours"
         assert cache.get(source._slot.cache_key) is not None
     assert cache.asked > 1
-    assert 0 < cache.lease <= min(timeout, deadline / 2)  # as much is left for the fetch
+    assert 0 < cache.lease <= min(timeout, deadline / 3)  # as much is left for the fetch
 
 
 def test_what_is_left_of_the_deadline_is_all_that_a_late_fetch_has() -> None:
@@ -219,6 +220,83 @@ def test_a_token_that_is_there_is_taken_without_a_lock() -> None:
         source = endpoint.source(cache=cache)
         cache.set(source._slot.cache_key, left)
         assert source.get_token() is left
+    assert cache.asked == 0
+
+
+class Hanging(MemoryTokenCache):
+    """Hangs in one of its methods until it is released."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.release = threading.Event()
+        self.locks = 0
+
+    def hang(self, where: str) -> None:
+        if where == self.where:
+            self.release.wait(60)
+
+    def get(self, key: str) -> AccessToken | None:
+        self.hang("get")
+        return super().get(key)
+
+    def set(self, key: str, token: AccessToken) -> None:
+        self.hang("set")
+        super().set(key, token)
+
+    @contextlib.contextmanager
+    def lock(self, key: str, lease: float) -> Generator[bool]:
+        self.hang("lock")
+        self.locks += 1
+        with super().lock(key, lease) as ours:
+            yield ours
+        self.hang("unlock")
+        self.locks -= 1
+
+
+@pytest.mark.parametrize("where", ["get", "lock", "set", "unlock"])
+def test_a_cache_that_hangs_fails_no_login_and_is_no_outage(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Hanging(where)
+    with TokenEndpoint(token("ours")) as endpoint:
+        source = endpoint.source(cache=cache, deadline=2.0)
+        assert source.get_token().token == "ours"
+        assert source._slot.outage is None
+        assert source._slot.flight is None
+        cache.release.set()
+        until(lambda: cache.get(source._slot.cache_key) is not None)
+        until(lambda: cache.locks == 0)
+        assert len(endpoint.forms) == 1
+    warned = any("the token cache did not answer within 1.0 s" in text for text in caplog.messages)
+    assert warned == (where in {"get", "lock"})
+
+
+@pytest.mark.parametrize("deadline", [0.5, 4.0])
+def test_a_cache_that_hangs_leaves_half_of_the_deadline_to_the_endpoint(
+    deadline: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exo_imap_oauth._tokens import endpoint as token_endpoint
+
+    left: list[float] = []
+
+    def note(request: Any) -> Outcome:
+        left.append(request.deadline)
+        return Outcome(TokenError("no"))
+
+    monkeypatch.setattr(token_endpoint, "ask_until_deadline", note)
+    cache = Hanging("get")
+    with TokenEndpoint(token()) as endpoint, pytest.raises(TokenError):
+        endpoint.source(cache=cache, deadline=deadline).get_token()
+    cache.release.set()
+    assert 0.1 * deadline < left[0] <= deadline / 2
+
+
+def test_where_no_thread_can_start_the_cache_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    _forbid_threads(monkeypatch)
+    cache = SharedCache(None)
+    with TokenEndpoint(token("own")) as endpoint:
+        assert endpoint.source(cache=cache).get_token().token == "own"
     assert cache.asked == 0
 
 
@@ -262,7 +340,7 @@ def _forbid_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("can't start new thread")
 
     stand_in = SimpleNamespace(Thread=NoThread)
-    monkeypatch.setattr(fetch, "threading", stand_in)
+    monkeypatch.setattr(_threads, "threading", stand_in)
 
 
 def test_asyncio_waits_in_a_thread() -> None:

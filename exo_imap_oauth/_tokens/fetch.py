@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import _thread
 import copy
-import threading
 import time
-from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import described
-from exo_imap_oauth._threads import let_program_end
+from exo_imap_oauth._threads import started, thread_of
+from exo_imap_oauth._tokens.visit import CacheVisit
 from exo_imap_oauth.access_token import AccessToken, expires_at, refresh_at
 from exo_imap_oauth.errors import ExoImapOAuthError, TokenEndpointUnavailable, TokenError
 
 if TYPE_CHECKING:
+    import threading
+
     from exo_imap_oauth._tokens.request import TokenRequest
     from exo_imap_oauth._tokens.slot import Flight, Slot
 
 _GRACE = 0.1  # s for a fetch that met its deadline to say what happened
 _SHORTEST_DEADLINE = 0.1  # s; for a fetch that begins late, which may help the next caller
-_LOOK_AGAIN = 0.05  # s between looks into a cache whose lock another process holds
 _LONGEST_WAIT = 1.0  # s; a longer one was seen to swallow Ctrl-C on busy machines
 
 
@@ -52,17 +52,10 @@ def get_token(slot: Slot, request: TokenRequest, *, forced: bool = False) -> Acc
 
 def _start(slot: Slot, request: TokenRequest, flight: Flight, *, is_awaited: bool) -> None:
     """Fetch in a thread of its own; where none can start, here, or not at all."""
-    # In the context of the caller: a tracer finds the span that the request belongs to, a log
-    # filter its request ID, and a secret's function what the program has set.
-    thread = threading.Thread(
-        target=copy_context().run,
-        args=(_fetch, slot, request, flight),
-        name="exo_imap_oauth-token",
-    )
-    let_program_end(thread)
+    thread = thread_of("token", _fetch, slot, request, flight)
     if not is_awaited:
         _start_detached(slot, flight, thread)
-    elif not _started(thread):
+    elif not started(thread):
         _fetch(slot, request, flight)
 
 
@@ -71,21 +64,13 @@ def _start_detached(slot: Slot, flight: Flight, thread: threading.Thread) -> Non
     failure = TokenError("no thread can be started")
 
     def start_or_land() -> None:
-        if not _started(thread):
+        if not started(thread):
             slot.land(flight, failure)
 
     try:
         _thread.start_new_thread(start_or_land, ())
     except RuntimeError:  # it would be a daemon, or one too many
         start_or_land()
-
-
-def _started(thread: threading.Thread) -> bool:
-    try:
-        thread.start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _wait_for(slot: Slot, request: TokenRequest, flight: Flight) -> AccessToken:
@@ -147,26 +132,23 @@ def _cached_or_requested(
         if isinstance(current, Exception):
             return current
         request, slot.cache_key = current, current.cache_key
-    # It only reads, so a cache whose answer comes too late holds no lock that nobody knows of.
-    if (token := _cached(slot, flight, may_fetch=True)) is not None:
-        return token
-    # As long as one exchange may take. A lock saves requests, and no caller fails because of it:
-    # who has waited for a whole lease fetches, with at least as much time left.
-    lease = min(request.timeout, request.deadline / 2)
-    while True:
-        with slot.cache.lock(slot.cache_key, lease) as ours:
-            spent = time.monotonic() - began_at
-            may_fetch = ours or flight.forced or spent >= lease
-            if (token := _cached(slot, flight, may_fetch=may_fetch)) is not None:
-                return token
-            if may_fetch:
-                left = max(request.deadline - spent, _SHORTEST_DEADLINE)
-                return _requested(slot, request, flight, left)
-        time.sleep(_LOOK_AGAIN)
-
-
-def _cached(slot: Slot, flight: Flight, *, may_fetch: bool) -> AccessToken | None:
-    return None if flight.forced else slot.cached(may_fetch=may_fetch)
+    # A third for another process that fetches, half for the cache with that, and the rest for the
+    # endpoint, of whose time the cache takes nothing.
+    lease = min(request.timeout, request.deadline / 3)
+    with CacheVisit(slot, flight, lease) as visit:
+        found = visit.find(request.deadline / 2)
+        if isinstance(found, Exception):
+            return _failure("getting a token failed", found, request, slot.token)
+        if found is not None:
+            return found
+        left = request.deadline - (time.monotonic() - began_at)
+        result = _requested(slot, request, flight, max(left, _SHORTEST_DEADLINE))
+        fetched = result if isinstance(result, AccessToken) else None
+        left = request.deadline - (time.monotonic() - began_at)
+        failure = visit.end(fetched, max(left / 2, 0.0))
+    if fetched is not None and failure is not None:
+        return _failure("the token cache failed", failure, request, fetched)
+    return result
 
 
 def _current(request: TokenRequest, deadline: float) -> TokenRequest | ExoImapOAuthError:
@@ -191,13 +173,8 @@ def _requested(
         from exo_imap_oauth._tokens.endpoint import ask_until_deadline  # noqa: PLC0415 - slow
 
     outcome = ask_until_deadline(request)
-    result, flight.in_vain = outcome.result, outcome.in_vain
-    if isinstance(result, AccessToken):
-        try:
-            slot.cache.set(slot.cache_key, result)
-        except Exception as error:  # noqa: BLE001 - as above, but this one knows the new token
-            return _failure("the token cache failed", error, request, result)
-    return result
+    flight.in_vain = outcome.in_vain
+    return outcome.result
 
 
 def _failure(what: str, error: Exception, request: TokenRequest, token: AccessToken) -> TokenError:
