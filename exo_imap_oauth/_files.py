@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 MAX_FILE = 1_048_576  # bytes; a configuration has some hundred kilobytes at most
 MAX_VALUE_FILE = 65_536  # bytes; a secret is shorter
 
+ODD_ENDS = "quotes or line breaks at its ends are read as parts of it"
+WITHOUT_ODD_ENDS = "Write it without them."
 SAVE_IN_UTF_8 = "Save the file in UTF-8, in PowerShell with Set-Content -Encoding UTF8."
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LOOKED_AT = 4_096  # bytes; even, so that no character is cut in two
 _LONGEST_PATH = 200
+_NOT_OF_PATHS = "\r\n'\""
 _LONG_WORD = 12  # characters; names that mix capitals, small letters and digits are shorter
 _LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
 _PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
@@ -117,7 +120,15 @@ def shown_path(path: str) -> str:
 
     Somebody writes the secret itself where the path of its file belongs.
     """
-    return f" {path}" if is_plain_path(path) and _PATH_OF_NAMES.fullmatch(path) else ""
+    plain = path.strip(_NOT_OF_PATHS)
+    if not is_plain_path(plain) or not _PATH_OF_NAMES.fullmatch(plain):
+        return ""
+    return f" {path}" if path == plain else f" {str.__repr__(path)}"
+
+
+def has_odd_ends(path: str) -> bool:
+    """Whether quotes or line breaks stand at the ends of a path."""
+    return path != path.strip(_NOT_OF_PATHS)
 
 
 def looks_random(word: str) -> bool:

@@ -69,10 +69,14 @@ def test_the_same_by_hand_and_in_variables() -> None:
     by_hand = InboxConfig(user="inbox@contoso.example", host=NOWHERE, tls="starttls")
     variables = {"EXO_IMAP_USER": "x@contoso.example", "EXO_IMAP_HOST": NOWHERE}
     in_variables = InboxConfig.from_env(environ={**variables, "EXO_IMAP_PORT": "143"})
-    for inbox, name in ((by_hand, "InboxConfig: port"), (in_variables, "EXO_IMAP_PORT")):
+    for inbox, name, tls in (
+        (by_hand, "InboxConfig: port", "tls"),
+        (in_variables, "EXO_IMAP_PORT", "EXO_IMAP_TLS"),
+    ):
         with pytest.raises(ConnectionFailed) as caught, inbox.open(token="opaque", timeout=5):
             pass
-        assert f"{name}: does not go with tls: 993 is for implicit" in str(caught.value)
+        assert f"{name}: does not go with {tls}: 993 is for implicit" in str(caught.value)
+        assert f"Write 993, and {tls} = implicit." in str(caught.value)
 
 
 def test_an_inbox_that_nothing_is_wrong_with_adds_nothing_to_an_error() -> None:

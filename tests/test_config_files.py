@@ -113,6 +113,55 @@ def test_a_secret_file_that_cannot_be_read_is_named_with_its_line(
     assert str(tmp_path) in problem.fix
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("/nowhere/secret\\n", "/nowhere/secret\n"),
+        ("/nowhere/secret\\r\\n", "/nowhere/secret\r\n"),
+        ("'/nowhere/secret'", "'/nowhere/secret'"),
+        ('/nowhere/secret"', '/nowhere/secret"'),
+        ('"/nowhere/secret', '"/nowhere/secret'),
+    ],
+)
+@pytest.mark.parametrize("place", ["file", "environment"])
+@pytest.mark.parametrize("key", [f"{IMAP}oauth2.clientSecret$file", "cmsbs.directory.confd"])
+def test_quotes_and_line_breaks_at_the_ends_of_a_path_are_shown(
+    tmp_path: Path, written: str, read: str, place: str, key: str
+) -> None:
+    text = block({PW: None}) if key.endswith("$file") else block({})
+    environ = {}
+    if place == "file":
+        text += f"{key} = {written}\n"
+    else:
+        environ = {key.replace(".", "__"): read}
+    tmp_path.joinpath("cmsbs.properties").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path, environ=environ)
+    (problem,) = caught.value.problems
+    assert is_of("path-ends", problem)
+    assert f"the path {read!r} cannot be read" in problem.message
+
+
+def test_a_secret_with_a_quote_at_its_end_is_not_shown_where_its_file_belongs(
+    tmp_path: Path,
+) -> None:
+    text = block({PW: None}) + f"{IMAP}oauth2.clientSecret$file = '{SECRET}'\n"
+    (problem,), _ = problems_of(tmp_path, text)
+    assert is_of("path-ends", problem)
+    assert_nothing_leaks(str(problem))
+
+
+def test_what_is_not_set_is_named_as_a_variable_where_variables_are_set(tmp_path: Path) -> None:
+    tmp_path.joinpath("cmsbs.properties").write_text("")
+    names = {"server": "outlook.office365.com", "ssl": "true", "authenticationMethod": "oauth2"}
+    environ = {f"cmsbs__mail__imap__{name}": value for name, value in names.items()}
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path, environ=environ)
+    told = {problem.key for problem in caught.value.problems}
+    assert {"cmsbs__mail__imap__port", "cmsbs__mail__imap__oauth2__clientId"} <= told
+    assert all(key.startswith("cmsbs__mail__imap__") for key in told)
+
+
 def test_a_secret_file_that_is_no_text(tmp_path: Path) -> None:
     tmp_path.joinpath("secret").write_bytes(b"\xff\xfehidden\xff")
     (problem,), _ = problems_of(

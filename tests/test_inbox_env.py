@@ -124,6 +124,21 @@ def test_an_inbox_is_named_after_its_prefix(prefix: str, name: str) -> None:
     assert other.name == "Orders"
 
 
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_prefix_without_its_underscore_is_the_one_mistake(is_set: bool) -> None:
+    values = {f"SALES_{name}": text for name, text in GOOD.items() if is_set}
+    with pytest.raises(ConfigError) as caught:
+        InboxConfig.from_env("SALES", environ=values)
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "environment: SALES: is a prefix without its underscore, and no variable that is read"
+        ' begins so. Write from_env("SALES_"), which reads SALES_USER.'
+    )
+    assert caught.value.warnings == ()
+    glued = {f"SALES{name}": text for name, text in GOOD.items()}
+    assert InboxConfig.from_env("SALES", environ=glued).user == GOOD["USER"]
+
+
 @pytest.mark.parametrize("cloud", Cloud)
 @pytest.mark.parametrize("spelling", [str.lower, str.upper])
 def test_a_cloud_is_named(cloud: Cloud, spelling: type[str]) -> None:
@@ -363,6 +378,25 @@ def test_quotes_around_a_path_are_named(tmp_path: Path, name: str) -> None:
     assert "quotes" in problem.message
 
 
+@pytest.mark.parametrize("name", ["CLIENT_SECRET_FILE", "CERTIFICATE_FILE", "USER_FILE"])
+@pytest.mark.parametrize("path", ["/run/secrets/imap'", '"/run/secrets/imap', '/run/secrets/imap"'])
+def test_a_quote_at_the_end_of_a_path_is_shown(name: str, path: str) -> None:
+    problem = problems_of({"CLIENT_SECRET": None, name.removesuffix("_FILE"): None, name: path})[0]
+    assert problem.key == f"EXO_IMAP_{name}"
+    assert problem.message == (
+        f"its file {path!r} cannot be read: quotes or line breaks at its ends are read as parts of"
+        " it."
+    )
+    assert problem.fix == "Write it without them."
+
+
+def test_a_certificate_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    (problem,) = problems_of({"CLIENT_SECRET": None, "CERTIFICATE_FILE": str(path)})
+    assert problem.message.count("cannot be read") == 1
+    assert "No such file" in problem.message
+
+
 def test_a_misspelt_variable_explains_what_is_missing() -> None:
     inbox = load(dict.fromkeys(GOOD, None) | {"USER": GOOD["USER"], "CLIENT_SECRT": SECRET})
     with pytest.raises(ConfigError, match=r"Did you mean EXO_IMAP_CLIENT_SECRET\?") as caught:
@@ -375,7 +409,8 @@ def test_a_misspelt_variable_explains_what_is_missing() -> None:
 def test_a_port_is_held_against_the_kind_of_tls_that_is_not_set(changes: dict[str, str]) -> None:
     (problem,) = problems_of(changes)
     assert problem.key == "EXO_IMAP_PORT"
-    assert "does not go with tls" in problem.message
+    assert "does not go with EXO_IMAP_TLS" in problem.message
+    assert problem.fix == "Write 993, and EXO_IMAP_TLS = implicit."
 
 
 def test_a_secret_needs_an_application_and_a_tenant() -> None:

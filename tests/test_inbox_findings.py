@@ -142,7 +142,11 @@ def from_variables(values: dict[str, str]) -> InboxConfig:
 def told(problem: ConfigProblem) -> str:
     """What a problem says, in the words of an inbox where a cmsbs-conf has others."""
     text = f"{problem.message} {problem.fix}"
-    for word, other in (("ssl", "tls"), ("Write true,", "Write implicit,")):
+    for word, other in (
+        ("EXO_IMAP_TLS", "tls"),
+        ("ssl", "tls"),
+        ("Write true,", "Write implicit,"),
+    ):
         text = text.replace(word, other)
     text = text.replace("true (TLS) nor tls", "implicit (TLS) nor starttls")
     text = text.replace("for true, 143 for tls", "for implicit, 143 for starttls")

@@ -171,6 +171,7 @@ VALUES = [
     Case("client-id-no-guid", ID, "00000000-0000-0000-0000-000000000000", "error", "warning"),
     Case("client-id-is-tenant", ID, TENANT.upper()),
     Case("secret-id", PW, "0d1c2b3a-1111-2222-3333-444455556666", "error", "warning"),
+    Case("secret-path", PW, "/run/secrets/imap", "warning", "warning"),
     Case("secret-comment", PW, f"{SECRET} # of the mail bot", "error", "warning"),
     Case("secret-comment", PW, f'"{SECRET}" # of the mail bot', "error", "warning"),
     Case("secret-blanks", PW, f"{SECRET} ", "error", "warning"),

@@ -87,7 +87,10 @@ class _Draft:
 
     def at(self, name: str) -> Setting:
         """Where a key is set, or where it ought to be."""
-        unset = Setting(keys.documented(name, self.name), "", self._here.source, self._here.line)
+        key = keys.documented(name, self.name)
+        if "__" in self._here.key:  # a variable; a shell takes no names with dots
+            key = key.replace(".", "__")
+        unset = Setting(key, "", self._here.source, self._here.line)
         return self.found.get(name, unset)
 
 

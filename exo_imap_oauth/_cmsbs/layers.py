@@ -94,7 +94,9 @@ class Layers:
         try:
             return files.read_value(self.folder / value)
         except (OSError, ValueError) as error:
-            if _has_single_backslashes(setting):
+            if files.has_odd_ends(value) and not _has_single_backslashes(setting, value):
+                self._unreadable("path-ends", setting, error, path=files.shown_path(value))
+            elif _has_single_backslashes(setting):
                 self._unreadable("backslashes", setting, error, path=_path_to_java(setting))
             else:
                 mistake_id = "value-encoding" if files.is_of_encoding(error) else "value-file"
@@ -150,7 +152,9 @@ class Layers:
         path = f" {shown}" if not named or files.is_plain_path(named) else ""
         mistake_id = "conf-d-locked" if isinstance(error, PermissionError) else "conf-d"
         at = at or Setting(keys.CONF_D, "", shown, 0)
-        if _has_single_backslashes(at):
+        if files.has_odd_ends(named or "") and not _has_single_backslashes(at, named or ""):
+            mistake_id, path = "path-ends", files.shown_path(named or "")
+        elif _has_single_backslashes(at):
             mistake_id, path = "backslashes", _path_to_java(at)
         self._unreadable(mistake_id, at, error, path=path)
 
@@ -234,8 +238,12 @@ def _absolute(path: Path) -> Path:
         return path
 
 
-def _has_single_backslashes(setting: Setting) -> bool:
-    return _SINGLE_BACKSLASH.search(setting.raw.replace(r"\\", "")) is not None
+def _has_single_backslashes(setting: Setting, value: str = "") -> bool:
+    """Whether there are any, but for those of the line breaks at the end of a ``value``."""
+    written = setting.raw.rstrip(' \t\f\r\n"')
+    while value.endswith(("\r", "\n")) and written.endswith((r"\r", r"\n")):
+        value, written = value[:-1], written[:-2]
+    return _SINGLE_BACKSLASH.search(written.replace(r"\\", "")) is not None
 
 
 def _path_to_java(setting: Setting) -> str:

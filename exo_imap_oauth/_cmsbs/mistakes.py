@@ -58,6 +58,11 @@ _CHECKS = (
           when=lambda c: c.value != "client_credentials",
           message="is not client_credentials; every other grant needs a person who signs in.",
           fix="Write client_credentials."),
+    Check(id="secret-path", before="secret-blanks", severity="warning", fields=("client_secret",),
+          when=lambda c: c.value.startswith("/") and files.shown_path(c.value),
+          message="looks like the path of a file, not like a secret.",
+          fix="Write $file behind the key; as a variable in single quotes, or a shell takes $file"
+          " for a variable of its own."),
     Check(id="secret-comment", before="secret-blanks", severity="entra", fields=("client_secret",),
           when=lambda c: re.search(r"\s[#!]", c.value),
           message="ends in a comment, to Java a part of the value.",
@@ -121,6 +126,9 @@ _STRUCTURE = (
         message="the path{path} cannot be read: it is written with single backslashes, which Java"
         " drops or makes control characters of.",
         fix="Double each backslash, or write / in its place."),
+    rules.Mistake(id="path-ends", severity="error", fields=("*$file", keys.CONF_D),
+        message=f"the path{{path}} cannot be read: {files.ODD_ENDS}.",
+        fix=files.WITHOUT_ODD_ENDS),
     rules.Mistake(id="value-and-file", severity="error", fields=("*$file",),
         message="is set in the same layer as that key without $file.", fix="Keep one of them."),
     rules.Mistake(id="two-variables", severity="warning",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from exo_imap_oauth._inbox_rules import (
     RULES,
     TENANT_BELONGS,
     Checked,
+    Rule,
     cloud_in,
     in_cloud,
     is_error,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from exo_imap_oauth.clouds import Cloud
 
 CREDENTIALS = ("client_secret", "certificate", "assertion")
-_RULES = tuple(worded(rule, tls="tls", implicit="implicit", starttls="starttls") for rule in RULES)
 _UNSET = {"host": "", "token_uri": "", "tls": ""}  # what the rules ask of other fields
 
 
@@ -53,6 +54,12 @@ _TO_GIVE = BELONGS | {
     "debug": "True or False",
     "name": "a name for the inbox",
 }
+
+
+@lru_cache(maxsize=32)
+def _rules(tls: str) -> tuple[Rule, ...]:
+    """The rules, with what the kind of TLS is called."""
+    return tuple(worded(rule, tls=tls, implicit="implicit", starttls="starttls") for rule in RULES)
 
 
 def _fits(field: str, value: object) -> bool:
@@ -177,7 +184,7 @@ class InboxCheck:
         others = _UNSET | plain
         for field, text in plain.items():
             checked = Checked(text, others, padded=text != texts[field])
-            for rule in _RULES:
+            for rule in _rules(self.notation.name("tls")):
                 if not rule.concerns(field) or not rule.when(checked):
                     continue
                 fatal = is_error(rule.severity, others)

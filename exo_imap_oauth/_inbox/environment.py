@@ -48,6 +48,8 @@ def read_environment(
 ) -> ConfigError | tuple[dict[str, Any], InboxCheck]:
     """The fields of an inbox and what was found in them, or why there can be none."""
     reader = _Reader(prefix, environ)
+    if reader.lacks_underscore():
+        return reader.check.error()
     values = reader.read()
     if reader.check.errors:
         return reader.check.error()
@@ -72,6 +74,18 @@ class _Reader:
         belongs = {"token_uri": TENANT_BELONGS} if tenant else {}
         instead = tuple(prefix + name for name in _INSTEAD_OF_A_SECRET)
         self.check = InboxCheck(Notation("environment", names, belongs, instead))
+
+    def lacks_underscore(self) -> bool:
+        """Note it where a prefix lacks the underscore between it and the names of variables."""
+        if not self._prefix or self._prefix.endswith("_") or self._set_fields:
+            return False
+        prefix = f"{self._prefix}_"
+        self.check.add(
+            one_line(self._prefix),
+            "is a prefix without its underscore, and no variable that is read begins so.",
+            f'Write from_env("{one_line(prefix)}"), which reads {one_line(prefix)}USER.',
+        )
+        return True
 
     def read(self) -> dict[str, Any]:
         """The fields that are set; usable only where no error was found."""
@@ -238,9 +252,12 @@ class _Reader:
 
     def _unreadable(self, name: str, error: OSError | ValueError) -> None:
         path = files.shown_path(str(self._path(name)))
-        why = f"its file{path} cannot be read: {files.reason(error)}."
+        reason = files.reason(error)
         fix = files.SAVE_IN_UTF_8 if files.is_of_encoding(error) else "Check path and permissions."
-        self._add(name, why, fix)
+        if files.has_odd_ends(str(self._path(name))):
+            reason, fix = files.ODD_ENDS, files.WITHOUT_ODD_ENDS
+        verb = ":" if "cannot be read" in reason else " cannot be read:"  # as of a certificate
+        self._add(name, f"its file{path}{verb} {reason}.", fix)
 
     def _add(self, name: str, message: str, fix: str, *, fatal: bool = True) -> None:
         self.check.add(one_line(self._prefix + name), message, fix, fatal=fatal)
