@@ -141,19 +141,19 @@ class Layers:
             return files.property_files(folder)
         except (OSError, ValueError) as error:
             if at is not None or not isinstance(error, FileNotFoundError):
-                self._unlisted(folder, at, named, error)
+                self._unlisted(folder, at, named or "", error)
             return []
 
     def _unlisted(
-        self, folder: Path, at: Setting | None, named: str | None, error: OSError | ValueError
+        self, folder: Path, at: Setting | None, named: str, error: OSError | ValueError
     ) -> None:
         shown = one_line(str(folder))
         # What a setting names may be more than a path: two lines that became one.
         path = f" {shown}" if not named or files.is_plain_path(named) else ""
         mistake_id = "conf-d-locked" if isinstance(error, PermissionError) else "conf-d"
         at = at or Setting(keys.CONF_D, "", shown, 0)
-        if files.has_odd_ends(named or "") and not _has_single_backslashes(at, named or ""):
-            mistake_id, path = "path-ends", files.shown_path(named or "")
+        if files.has_odd_ends(named) and not _has_single_backslashes(at, named):
+            mistake_id, path = "path-ends", files.shown_path(named)
         elif _has_single_backslashes(at):
             mistake_id, path = "backslashes", _path_to_java(at)
         self._unreadable(mistake_id, at, error, path=path)
