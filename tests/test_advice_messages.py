@@ -76,6 +76,25 @@ def test_a_command_in_the_wrong_state_is_told_by_what_was_under_way(
     assert advice_id(message, stage) == expected
 
 
+@pytest.mark.parametrize("answer", ["NO", "BAD"])
+@pytest.mark.parametrize("number", ["10", "12"])
+@pytest.mark.parametrize("text", ["Command Error.", "Command Argument Error."])
+@pytest.mark.parametrize("form", [
+    "A5 {answer} {text} {number}",
+    "SELECT command error: {answer} [b'{text} {number}']",
+    "com.sun.mail.iap.BadCommandException: A5 {answer} {text} {number} at com.sun.mail.iap.Protocol.handleResult(Protocol.java:415)",
+    "{answer} {text} {number} while sending",
+])  # fmt: skip
+def test_a_rejected_command_is_known_whatever_stands_behind_its_number(
+    form: str, answer: str, text: str, number: str
+) -> None:
+    message = form.format(answer=answer, text=text, number=number)
+    assert advice_id(message) == advice_id(message, "runtime") == "command-rejected"
+    assert advice_id(message.replace(f" {number}", " 11"), "post_auth") == (
+        None if "Argument" in text else "command-rejected"
+    )
+
+
 # ---- several things in one text --------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ _INVALID_STATE: Final = r"Command received in Invalid state\b"
 _NOT_IDLE: Final = r"(?!.*\b(?-i:IDLE)\b(?! (?:NAMESPACE|LITERAL)))"
 _LOGIN_COMMAND: Final = r".*\b(?-i:AUTHENTICATE|LOGIN)\b"
 _WRITING_COMMAND: Final = r".*\b(?-i:STORE|EXPUNGE|MOVE|EXAMINE|READ-ONLY)\b"
+_COMMAND_ERROR: Final = r"\bCommand (?:Argument Error\.? (?!11\b)|Error\.? )"
 _NUMBER: Final = r"\d{1,3}(?!\d|\x20*[A-Za-z])"  # at the end of a text, not within a sentence
 
 _CONNECT: Final = "Connect-ExchangeOnline -Organization {tenant_id}{environment}"
@@ -233,7 +234,7 @@ EXCHANGE: Final = (
     ),
     Row(
         id="command-rejected", stages=IN_IMAP, url=_BAD_URL,
-        words=rf"\bCommand (?:Argument Error\.? (?!11\b)|Error\.? ){_NUMBER}|"
+        words=rf"{_COMMAND_ERROR}{_NUMBER}|\b(?:NO|BAD)\b\W{{1,4}}{_COMMAND_ERROR}\d{{1,3}}\b|"
         r"\bThe specified message set is invalid\b",
         cause="Exchange did not understand the command or one of its arguments; the token and the"
         " set-up are good.",
