@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from exo_imap_oauth.token_source import TokenSource, TokenSourceOptions
 
 _logger = logging.getLogger(__name__)
-_PREFIXES = dict.fromkeys(("builtins.dict", "os"), Instead("variables are passed as environ="))
+_AS_ENVIRON = Instead("variables are passed as environ=")
+_PREFIXES = {"builtins.dict": _AS_ENVIRON, "os": _AS_ENVIRON}
 _TLS = {"implicit": "TLS from the start", "starttls": "STARTTLS", "none": "no TLS: refused"}
 
 
@@ -187,12 +188,11 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
             ConfigError: It can never work; each problem has the name of its argument.
             TypeError: ``cloud`` is not a Cloud.
         """
-        if not isinstance(cloud, Cloud):
-            del fields  # it may hold the secret, and tracebacks hold frames
-            require_cloud(cloud)
-        values: dict[str, Any] = {"host": cloud.imap_host, "scope": cloud.scope, **fields}
-        del fields  # the same
+        values: dict[str, Any] = {**fields}
+        del fields  # it may hold the secret, and tracebacks hold frames
         try:
+            require_cloud(cloud)
+            values = {"host": cloud.imap_host, "scope": cloud.scope, **values}
             return cls(token_uri=tenant_uri(cloud, tenant_id), **values)
         except ConfigError as error:
             renamed = with_tenant(error, cloud)

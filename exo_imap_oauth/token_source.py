@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from exo_imap_oauth._tokens.request import Credential
 
 _PAGE = "reference/api/token_source"
-_SCOPES = dict.fromkeys(
-    ("builtins.list", "builtins.tuple"), Instead("pass what is in it: get_token(*scopes)")
-)
+_ONE_BY_ONE = Instead("pass what is in it: get_token(*scopes)")
+_SCOPES = {"builtins.list": _ONE_BY_ONE, "builtins.tuple": _ONE_BY_ONE}
 _PROTOCOL_KEYWORDS = frozenset({"claims", "tenant_id", "enable_cae"})
 
 
