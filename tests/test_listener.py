@@ -703,12 +703,16 @@ def test_signals_reach_the_main_thread_only(inbox: InboxConfig) -> None:
 def test_a_handler_that_exits_ends_all(inbox: InboxConfig) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
+    are_daemons: list[bool] = []  # else a handler that hangs would keep the program alive
+
     def leave(_inbox: InboxConfig, _message: EmailMessage) -> None:
+        are_daemons.append(threading.current_thread().daemon)
         raise SystemExit(7)
 
     other = replace(inbox, user="nobody@contoso.example", name="other")
     with pytest.raises(SystemExit, match="7"):
         listen([other, inbox], leave)
+    assert are_daemons == [True]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 

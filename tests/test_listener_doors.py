@@ -293,6 +293,7 @@ def test_the_status_tells_what_it_does(server: MailServer) -> None:
     listening = Listening(lambda _: seen.append(listening.listener.status))
     listener = listener_of(server, listening)
     assert listener.status == ListenerStatus("stopped", listener.status.since, None, 0, 0, None)
+    assert type(listener.status).__module__ == "exo_imap_oauth.listener"
     thread = threading.Thread(target=listener.run)
     thread.start()
     server.wait_for(lambda: not server.unseen and server.idlers == 1)

@@ -80,6 +80,8 @@ def test_where_idle_is_refused_the_inbox_is_polled(server: MailServer, refusal: 
         server.wait_for(lambda: idle.hits == 1)
         server.deliver(NEW)
         listening.wait_for_handled(1)
+        looks = server.log.count("UID SEARCH UNSEEN")
+        server.wait_for(lambda: server.log.count("UID SEARCH UNSEEN") > looks + 2)
     assert (idle.hits, server.logins, listening.told) == (1, 1, [])
 
 

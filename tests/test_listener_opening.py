@@ -64,6 +64,7 @@ def test_a_session_ends_when_another_token_is_there(
 
 
 def test_others_are_asked_after_the_first_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 59 <= Renewal(object(), ending(299), another).seconds() <= 60
     monkeypatch.setattr(opening, "_SHORTEST_SESSION", 0.0)
     assert is_due_in_the_end(Renewal(object(), ending(299), another))
     assert not is_due_in_the_end(Renewal(object(), ending(3600), another))
