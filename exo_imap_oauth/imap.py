@@ -208,9 +208,9 @@ def open_mailbox(
     require("port", port, int, "a whole number, such as 993", page=_PAGE)
     if not 0 < port <= _HIGHEST_PORT:
         raise ValueError(f"port must be from 1 to {_HIGHEST_PORT}, not {port!r}")
-    require_text("host", host, _PAGE)
     if not host:
-        raise ValueError("host is empty: it must be the server's name")
+        raise ValueError(f"host must be the server's name, not {host!r}")
+    require_text("host", host, _PAGE)
     check_seconds("timeout", timeout)
     require_context(ssl_context)
     return _mailbox(

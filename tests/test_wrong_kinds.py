@@ -280,7 +280,7 @@ DOORS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
     (INBOX.open, {"token": TOKEN}, {"folder": str, "ssl_context": NoneType, "timeout": NUMBER}),
     (InboxConfig.from_env, {}, {"prefix": str, "environ": MAPPING | None}),
     (load_config, {}, {"path": str | Path, "environ": MAPPING | None}),
-    (open_mailbox, SERVER, {"user": str, "token": str, "host": str, "port": int | None,
+    (open_mailbox, SERVER, {"user": str, "token": str, "host": str | None, "port": int | None,
      "folder": str, "scope": str | None, "ssl_context": NoneType, "timeout": NUMBER}),
     (check_setup, {}, {"inbox": InboxConfig}),
     (check_setup, {"inbox": INBOX}, {"enterprise_object_id": str | None, "ssl_context": NoneType,
