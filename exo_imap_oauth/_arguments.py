@@ -77,6 +77,9 @@ TENANTS: Final = {
 }
 CERTIFICATE: Final = "a key with its certificate"
 FILES: Final = {"builtins": Instead("use ClientCertificate.from_pem() or from_pfx()")}
+CLOUDS: Final[Mapping[str, Instead]] = {
+    "builtins.str": Instead("such as Cloud.CHINA, or Cloud[name]")
+}
 REPLIES: Final[Mapping[str, Instead]] = {
     "builtins.coroutine": _ASYNC,
     "builtins.bytes": Instead(
@@ -174,6 +177,15 @@ def require_text(
         TypeError: It is none.
     """
     require(name, value, str, "a string", page=page, instead=instead)
+
+
+def require_cloud(given: object, kind: type) -> None:
+    """Check that an argument is a cloud; ``kind`` is :class:`~exo_imap_oauth.Cloud`.
+
+    Raises:
+        TypeError: It is none.
+    """
+    require("cloud", given, kind, "a Cloud", page="reference/api/clouds", instead=CLOUDS)
 
 
 def require_count(name: str, value: object, page: str) -> None:

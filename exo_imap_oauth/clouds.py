@@ -10,8 +10,6 @@ from contextlib import suppress
 from enum import Enum
 from urllib.parse import urlsplit
 
-from exo_imap_oauth._arguments import Instead, require
-
 EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 """The application ID of Office 365 Exchange Online, the same in all tenants."""
 
@@ -75,22 +73,12 @@ class Cloud(Enum):
         self.portal = portal
 
 
-_NAMES = {"builtins.str": Instead("such as Cloud.CHINA, or Cloud[name]")}
 _BY_DOMAIN = {
     "com": (Cloud.WORLDWIDE,),
     "net": (Cloud.WORLDWIDE,),  # login.windows.net
     "us": (Cloud.US_GOVERNMENT, Cloud.US_DOD),
     "cn": (Cloud.CHINA,),
 }
-
-
-def require_cloud(given: object) -> None:
-    """Check that an argument is a cloud.
-
-    Raises:
-        TypeError: It is none.
-    """
-    require("cloud", given, Cloud, "a Cloud", page="reference/api/clouds", instead=_NAMES)
 
 
 def clouds_of(address: str) -> tuple[Cloud, ...]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import Instead, checked_environ, require_text
+from exo_imap_oauth._arguments import Instead, checked_environ, require_cloud, require_text
 from exo_imap_oauth._inbox.check import (
     BY_HAND,
     CREDENTIALS,
@@ -25,7 +25,7 @@ from exo_imap_oauth._inbox.check import (
 from exo_imap_oauth._inbox_rules import check_tls
 from exo_imap_oauth._process_lock import no_fork
 from exo_imap_oauth._text import one_line
-from exo_imap_oauth.clouds import Cloud, require_cloud
+from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class InboxConfig(_Judged):  # noqa: PLW1641 - dataclass adds __hash__
         values: dict[str, Any] = {**fields}
         del fields  # it may hold the secret, and tracebacks hold frames
         try:
-            require_cloud(cloud)
+            require_cloud(cloud, Cloud)
             values = {"host": cloud.imap_host, "scope": cloud.scope, **values}
             return cls(token_uri=tenant_uri(cloud, tenant_id), **values)
         except ConfigError as error:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from exo_imap_oauth._arguments import require_text, wrong_kind
+from exo_imap_oauth._arguments import require_cloud, require_text, wrong_kind
 from exo_imap_oauth._identifiers import is_address, is_id, problem_of_tenant
 from exo_imap_oauth._text import is_guid as is_guid  # noqa: PLC0414 - exported
-from exo_imap_oauth.clouds import EXCHANGE_ID, Cloud, require_cloud
+from exo_imap_oauth.clouds import EXCHANGE_ID, Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -89,7 +89,7 @@ def quote(value: str) -> str:
 
 def environment_option(cloud: Cloud) -> str:
     """The option of ``Connect-ExchangeOnline`` for a cloud, with a blank before it, or ""."""
-    require_cloud(cloud)
+    require_cloud(cloud, Cloud)
     return _ENVIRONMENTS[cloud]
 
 
@@ -122,7 +122,7 @@ def exchange_setup_script(
         TypeError: If ``mailboxes`` is one string, or another argument is of a wrong kind.
         ValueError: If a value cannot be what it is said to be, or cannot be quoted.
     """
-    require_cloud(cloud)
+    require_cloud(cloud, Cloud)
     ids = {
         "tenant_id": tenant_id,
         "client_id": client_id,

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from typing_extensions import override
 
-from exo_imap_oauth._arguments import FILES, Instead, refuses_inbox, require_text, wrong_kind
+from exo_imap_oauth._arguments import (
+    FILES,
+    Instead,
+    refuses_inbox,
+    require_cloud,
+    require_text,
+    wrong_kind,
+)
 from exo_imap_oauth._tokens.fetch import get_token
 from exo_imap_oauth._tokens.request import TokenRequest, token_uri_of
 from exo_imap_oauth._tokens.slot import NO_TOKEN, shared_slot
 from exo_imap_oauth.access_token import AccessToken, expires_at, wall_clock_of
-from exo_imap_oauth.clouds import Cloud, require_cloud
+from exo_imap_oauth.clouds import Cloud
 from exo_imap_oauth.credentials import ClientAssertion, ClientCertificate, ClientSecret
 from exo_imap_oauth.token_cache import TokenCache, default_cache
 
@@ -99,7 +106,7 @@ class TokenSource:
         del client_secret, certificate, assertion  # tracebacks hold frames
         if isinstance(credential, Exception):
             raise credential
-        require_cloud(cloud)
+        require_cloud(cloud, Cloud)
         if cache is not None and not _is_cache(cache):
             raise wrong_kind("cache", cache, "a TokenCache", page="how-to/many-workers")
         self._request = TokenRequest(
