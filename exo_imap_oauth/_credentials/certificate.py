@@ -258,7 +258,8 @@ def _from_pfx(data: bytes, password: bytes | None) -> KeyPair:
     from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415 - the same
 
     try:
-        key, certificate, others = pkcs12.load_key_and_certificates(data, password)
+        with no_fork:  # up to cryptography 42 this loads modules
+            key, certificate, others = pkcs12.load_key_and_certificates(data, password)
     except UnsupportedAlgorithm:
         raise _Unusable(
             "it is encrypted in a way that is no longer supported. Export it again, with"
