@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import mail_answers as answers
-from support.listening import LIMIT, listening_to
+from support.listening import LIMIT, USER, listening_to
 from support.mail_server import MailServer
 
+from exo_imap_oauth import open_mailbox
 from exo_imap_oauth._listener import waker
-from exo_imap_oauth._listener.idle import LONGEST
+from exo_imap_oauth._listener.idle import DONE, LONGEST, idle
 from exo_imap_oauth.errors import ConnectionFailed
 
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ def test_mail_is_noticed_while_the_server_idles(server: MailServer) -> None:
             server.deliver(NEW)
             listening.wait_for_handled(number)
     assert server.logins == 1
+
+
+@pytest.mark.parametrize(("announce", "waits"), [(None, 1), (answers.exists_before_plus, 0)])
+def test_it_is_waited_for_news_unless_some_came_already(
+    server: MailServer, announce: Any, waits: int
+) -> None:
+    if announce:
+        server.at("IDLE", announce(NEW), times=1)
+    waited: list[None] = []
+    mailbox = open_mailbox(
+        USER, "a-token", host=server.host, port=server.port, ssl_context=server.ssl_context
+    )
+    with mailbox as imap:
+        client: Any = imap
+        idle(client, lambda: waited.append(None), lambda: imap.send(DONE))
+    assert len(waited) == waits
 
 
 def test_who_stops_in_idle_searches_no_more() -> None:

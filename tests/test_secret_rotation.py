@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from exo_imap_oauth.errors import ConfigError, TokenError, TokenRequestRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from exo_imap_oauth import TokenSource
 
@@ -276,7 +276,7 @@ def replace_file(file: Path, text: str) -> None:
 
 def test_a_secret_file_gives_what_is_in_it_now_without_one_line_end(tmp_path: Path) -> None:
     file = tmp_path / "client_secret"
-    read = SecretFile(str(file))
+    read = SecretFile(file)
     for written in (b"a~b", b"a~b\n", b"a~b\r\n", b"\xef\xbb\xbfa~b"):
         file.write_bytes(written)
         assert read() == "a~b"
@@ -289,14 +289,14 @@ def test_a_relative_path_stays_the_same_file_wherever_the_program_goes(
 ) -> None:
     (tmp_path / "client_secret").write_text("a~b")
     monkeypatch.chdir(tmp_path)
-    read = SecretFile("client_secret")
+    read = SecretFile(Path("client_secret"))
     monkeypatch.chdir("/")
     assert read() == "a~b"
 
 
 def test_secret_files_are_equal_by_path_pickle_and_show_nothing(tmp_path: Path) -> None:
     file = SecretFile(tmp_path / "a")
-    assert file == SecretFile(str(tmp_path / "a"))
+    assert file == SecretFile(tmp_path / "a")
     assert hash(file) == hash(SecretFile(tmp_path / "a"))
     assert file != SecretFile(tmp_path / "b")
     assert file != tmp_path / "a"

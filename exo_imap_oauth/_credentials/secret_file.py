@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -12,7 +11,7 @@ from typing_extensions import override
 from exo_imap_oauth._files import read_value, reason
 
 if TYPE_CHECKING:
-    from os import PathLike
+    from pathlib import Path
 
 
 class SecretFile:
@@ -28,8 +27,8 @@ class SecretFile:
 
     __slots__ = ("_path",)
 
-    def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path).absolute()  # whatever folder the program goes to
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()  # whatever folder the program goes to
 
     def __call__(self) -> str:
         """The text as it is now.
