@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import imaplib
+import itertools
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -95,10 +96,16 @@ def without(*forgotten: str) -> Callable[[LoopbackExchange], tuple[Any, str]]:
 class Source:
     """Issues one token after another, each obtained ``age`` seconds ago."""
 
+    _numbers = itertools.count()
+
     def __init__(self, *tokens: str | Exception, age: float = 100) -> None:
+        self._number = next(self._numbers)  # an address may be that of an earlier test's source
         self.tokens = list(tokens)
         self.age = age
         self.invalidated: list[str] = []
+
+    def __hash__(self) -> int:
+        return hash((Source, self._number))
 
     def get_token(self, *scopes: str) -> AccessToken:
         assert len(scopes) == 1
