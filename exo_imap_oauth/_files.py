@@ -1,4 +1,7 @@
-"""Files, read so that nothing hangs and nothing fills the memory."""
+"""Files, read so that nothing hangs and nothing fills the memory.
+
+Patterns are compiled on use: this is loaded with every token source.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,13 @@ _LOOKED_AT = 4_096  # bytes; even, so that no character is cut in two
 _LONGEST_PATH = 200
 _NOT_OF_PATHS = "\r\n'\""
 _LONG_WORD = 12  # characters; names that mix capitals, small letters and digits are shorter
-_LONG_RUN = re.compile(r"[0-9a-zA-Z]{24,}")  # hexadecimal digits, for example
-_PATH = re.compile(r"(?:[A-Za-z]:)?[\w.@+/\\-]+")
+_LONG_RUN = r"[0-9a-zA-Z]{24,}"  # hexadecimal digits, for example
+_PATH = r"(?:[A-Za-z]:)?[\w.@+/\\-]+"
 # At least two names: /run/secrets/imap, C:\um\secret, ./secret, secrets/imap; or secret.txt.
-_PATH_OF_NAMES = re.compile(
-    r"""(?: (?:[A-Za-z]:)? [/\\]{1,2} [\w.@+-]+ | \.\.? ) (?: [/\\] [\w.@+-]+ )+
-      | (?=.{1,30}$) [\w-]+ (?: [./\\] [\w-]+ )+""",
-    re.VERBOSE,
-)
+_PATH_OF_NAMES = r"""(?x)
+    (?: (?:[A-Za-z]:)? [/\\]{1,2} [\w.@+-]+ | \.\.? ) (?: [/\\] [\w.@+-]+ )+
+  | (?=.{1,30}$) [\w-]+ (?: [./\\] [\w-]+ )+
+"""
 
 
 def property_files(folder: Path) -> list[Path]:
@@ -110,7 +112,7 @@ def reason(error: OSError | ValueError) -> str:
 
 def is_plain_path(text: str) -> bool:
     """Whether a text is a path and nothing else: no setting, nothing that looks random."""
-    if len(text) > _LONGEST_PATH or not _PATH.fullmatch(text) or "cmsbs." in text.casefold():
+    if len(text) > _LONGEST_PATH or not re.fullmatch(_PATH, text) or "cmsbs." in text.casefold():
         return False
     return not any(looks_random(part) for part in re.split(r"[/\\]", text))
 
@@ -121,7 +123,7 @@ def shown_path(path: str) -> str:
     Somebody writes the secret itself where the path of its file belongs.
     """
     plain = path.strip(_NOT_OF_PATHS)
-    if not is_plain_path(plain) or not _PATH_OF_NAMES.fullmatch(plain):
+    if not is_plain_path(plain) or not re.fullmatch(_PATH_OF_NAMES, plain):
         return ""
     return f" {path}" if path == plain else f" {str.__repr__(path)}"
 
@@ -133,7 +135,7 @@ def has_odd_ends(path: str) -> bool:
 
 def looks_random(word: str) -> bool:
     """Whether a word is more like a secret than like a name: long, and of mixed characters."""
-    if any(not run.isalpha() and not run.isdigit() for run in _LONG_RUN.findall(word)):
+    if any(not run.isalpha() and not run.isdigit() for run in re.findall(_LONG_RUN, word)):
         return True
     return len(word) >= _LONG_WORD and mixes_kinds(word)
 

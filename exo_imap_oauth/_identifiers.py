@@ -1,6 +1,6 @@
 """What a tenant, an application's ID and an address look like: one judgement on every way in.
 
-Every pattern is linear in time.
+Every pattern is linear in time, and compiled on use: this is loaded with every token source.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from exo_imap_oauth._text import is_guid
 
 _LABEL: Final = r"[^\W_](?:(?:[^\W_]|-){0,61}[^\W_])?"
 _DOMAIN: Final = rf"{_LABEL}(?:\.{_LABEL})+"
-_TENANT_DOMAIN: Final = re.compile(_DOMAIN, re.ASCII)
+_TENANT_DOMAIN: Final = rf"(?a:{_DOMAIN})"
 _ATOM: Final = r"[\w!#$%&'*+/=?^`{|}~-]+"  # RFC 5322 section 3.2.3, with the letters of RFC 6532
 # o'brien@contoso.com is one, 'inbox@contoso.com' is quoted.
-_ADDRESS: Final = re.compile(rf"(?=[^'].{{2,253}}\Z){_ATOM}(?:\.{_ATOM})*@{_DOMAIN}")
-_TOKEN_URI: Final = re.compile(r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?")
+_ADDRESS: Final = rf"(?=[^'].{{2,253}}\Z){_ATOM}(?:\.{_ATOM})*@{_DOMAIN}"
+_TOKEN_URI: Final = r"(?i)https://[^/\s]+/([^/\s]*)/oauth2/v2\.0/token(?:\?\S*)?"
 # The last one is the tenant of all personal accounts.
 _OF_MANY: Final = ("common", "organizations", "consumers", "9188040d-6c67-4c5b-b112-36a304b66dad")
 
@@ -28,7 +28,7 @@ def is_id(value: str) -> bool:
 
 def is_address(value: str) -> bool:
     """Whether a value is a plain mail address, letters beyond ASCII included."""
-    return _ADDRESS.fullmatch(value) is not None
+    return re.fullmatch(_ADDRESS, value) is not None
 
 
 def is_tenant_of_many(tenant: str) -> bool:
@@ -38,12 +38,12 @@ def is_tenant_of_many(tenant: str) -> bool:
 
 def is_tenant(tenant: str) -> bool:
     """Whether it is a complete ID or a domain name."""
-    return is_id(tenant) or _TENANT_DOMAIN.fullmatch(tenant) is not None
+    return is_id(tenant) or re.fullmatch(_TENANT_DOMAIN, tenant) is not None
 
 
 def tenant_of(uri: str) -> str | None:
     """The tenant that a token endpoint of Entra's form names, or None."""
-    match = _TOKEN_URI.fullmatch(uri)
+    match = re.fullmatch(_TOKEN_URI, uri)
     return match[1].casefold() if match else None
 
 

@@ -27,16 +27,15 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN_LIKE = re.compile(
     r"(?:\beyJ[A-Za-z0-9_\-]{5,}|[A-Za-z0-9+/_~\-]{32,}={0,2})(?:\.[A-Za-z0-9+/_~\-]+={0,2})*"
 )
-_ESCAPE = re.compile(
-    r"""%(?P<url>[0-9a-fA-F]{2})            # %7E
-      | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
-      | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
-      | \\(?P<quoted>["'\\/])               # \"
-      | \\(?P<blank>[nrt])                  # \n
-      | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
-    """,
-    re.VERBOSE,
-)
+# Compiled on use, since this module is loaded with every token source.
+_ESCAPE = r"""(?x)
+    %(?P<url>[0-9a-fA-F]{2})            # %7E
+  | \\x(?P<octet>[0-9a-fA-F]{2})        # \x7e, as repr() writes bytes
+  | \\u(?P<json>[0-9a-fA-F]{4})         # \u007e
+  | \\(?P<quoted>["'\\/])               # \"
+  | \\(?P<blank>[nrt])                  # \n
+  | (?P<html>&\#?[0-9a-zA-Z]{1,8};)     # &amp; &#126; &#x7e;
+"""
 
 
 class HiddenText(str):
@@ -123,7 +122,7 @@ def hide(text: str, secrets: Iterable[str]) -> str:
     """
     text = text[:_MAX_READ].replace("\0", "")  # as between the characters of UTF-16
     forms = {_visible(form) for secret in secrets for form in _forms_of(secret)} - {""}
-    is_plain = text.isprintable() and not _ESCAPE.search(text)
+    is_plain = text.isprintable() and not re.search(_ESCAPE, text)
     if is_plain and not any(_may_share(text, form) for form in forms):
         return text  # as most do; a closer look takes milliseconds
     marked = list(text)
@@ -174,7 +173,7 @@ def _readings(text: str) -> Iterator[list[_Character]]:
     reading = [_Character(c, at, at + 1) for at, c in enumerate(text) if c.isprintable()]
     yield reading
     for _ in range(2):
-        if not _ESCAPE.search(_plain(reading)):
+        if not re.search(_ESCAPE, _plain(reading)):
             return
         reading = list(_unescaped(reading))
         yield reading
@@ -182,9 +181,9 @@ def _readings(text: str) -> Iterator[list[_Character]]:
 
 def _unescaped(reading: list[_Character]) -> Iterator[_Character]:
     """The characters as a reader of URLs, JSON or HTML sees them."""
-    at, plain = 0, _plain(reading)
+    at, plain, pattern = 0, _plain(reading), re.compile(_ESCAPE)
     while at < len(plain):
-        escape = _ESCAPE.match(plain, at)
+        escape = pattern.match(plain, at)
         if escape is None:
             _, start, end = reading[at]
             yield _Character(" " if plain[at] == "+" else plain[at], start, end)

@@ -14,18 +14,14 @@ EXCHANGE_ID = "00000002-0000-0ff1-ce00-000000000000"
 """The application ID of Office 365 Exchange Online, the same in all tenants."""
 
 _GRAPH_ID = "00000003-0000-0000-c000-000000000000"
-_ENTRA_HOST = re.compile(
-    r"""(?: login | login-us | sts )\.(?:partner\.)?  # login.partner.microsoftonline.cn
-        (?: microsoftonline\.(?:com|us|cn)
-          | windows\.net | microsoft\.com | chinacloudapi\.cn )""",
-    re.VERBOSE,
+# The patterns are compiled on use, since this module is loaded with every token source.
+_ENTRA_HOST = (
+    r"(?:login|login-us|sts)\.(?:partner\.)?"  # login.partner.microsoftonline.cn
+    r"(?:microsoftonline\.(?:com|us|cn)|windows\.net|microsoft\.com|chinacloudapi\.cn)"
 )
 _DOD_HOSTS = ("outlook-dod.office365.us", "webmail.apps.mil")
-_EXCHANGE_HOST = re.compile(
-    r"""(?: outlook | partner )\.(?: office | office365 | outlook )\.(?:com|us|cn)""",
-    re.VERBOSE,
-)
-_GRAPH_HOST = re.compile(r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn")
+_EXCHANGE_HOST = r"(?:outlook|partner)\.(?:office|office365|outlook)\.(?:com|us|cn)"
+_GRAPH_HOST = r"(?:dod-)?graph\.microsoft\.\w+|microsoftgraph\.chinacloudapi\.cn"
 _OLDER_US_LOGIN = "login-us.microsoftonline.com"  # for tenants of either cloud
 _OLDER_GRAPH_HOST = "graph.windows.net"
 # Microsoft names it for consent to multi-tenant applications, so it is not known to be wrong.
@@ -123,13 +119,13 @@ def _host_in(address: str) -> str:
 
 def is_entra_host(host: str) -> bool:
     """Whether it is a host of Microsoft Entra."""
-    return _ENTRA_HOST.fullmatch(host.casefold()) is not None
+    return re.fullmatch(_ENTRA_HOST, host.casefold()) is not None
 
 
 def is_exchange_host(host: str) -> bool:
     """Whether it is a host of Exchange Online."""
     host = host.casefold()
-    return host in _DOD_HOSTS or _EXCHANGE_HOST.fullmatch(host) is not None
+    return host in _DOD_HOSTS or re.fullmatch(_EXCHANGE_HOST, host) is not None
 
 
 def is_exchange_audience(audience: str) -> bool:
@@ -143,4 +139,4 @@ def is_graph_scope(scope: str) -> bool:
     resource = scope.casefold().removeprefix("https://").partition("/")[0]
     if resource in (_GRAPH_ID, _OLDER_GRAPH_HOST):
         return True
-    return _GRAPH_HOST.fullmatch(resource) is not None
+    return re.fullmatch(_GRAPH_HOST, resource) is not None

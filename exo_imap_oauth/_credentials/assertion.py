@@ -15,7 +15,7 @@ from exo_imap_oauth.errors import TokenError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_JWT = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
+_JWT = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}"  # compiled on use
 _LONGEST_JWT = 65_536  # characters; Kubernetes' have about 1,000
 
 
@@ -116,7 +116,7 @@ class ClientAssertion:
         kind = type(assertion).__name__
         if isinstance(assertion, str):
             assertion, kind = assertion.strip(), "another text"
-            if len(assertion) <= _LONGEST_JWT and _JWT.fullmatch(assertion):
+            if len(assertion) <= _LONGEST_JWT and re.fullmatch(_JWT, assertion):
                 return assertion
             kind = kind if assertion else "an empty text"
         del assertion
