@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from exo_imap_oauth._mail.ask import finish, told
@@ -35,7 +34,7 @@ class Commands:
 
     def __init__(self, imap: Client) -> None:
         self._imap = imap
-        self._on_their_way: deque[tuple[Pending, Callable[[Pending], None], bool]] = deque()
+        self._on_their_way: list[tuple[Pending, Callable[[Pending], None], bool]] = []  # few
         self._told: dict[int, Fetched] = {}  # until somebody asks for it
         self.heard_at = -math.inf
         self.is_asking = False
@@ -56,7 +55,7 @@ class Commands:
 
     def settle(self) -> None:
         """Have the reply read to the command that was sent first."""
-        pending, read, self.is_asking = self._on_their_way.popleft()
+        pending, read, self.is_asking = self._on_their_way.pop(0)
         read(pending)
         self.is_asking = False
         self.heard_at = time.monotonic()

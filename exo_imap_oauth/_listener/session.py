@@ -118,6 +118,8 @@ class Session:
         imap.wait_by(self._wait_readable)
         work.opened(self._validity)
         _require_lasting_marks(imap.response("PERMANENTFLAGS")[1])
+        told = imap.untagged_responses  # which nobody needs, but for the next UID
+        imap.untagged_responses = {name: told[name] for name in told if name == "UIDNEXT"}
 
     @property
     def is_worthwhile(self) -> bool:

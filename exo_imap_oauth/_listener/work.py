@@ -57,10 +57,8 @@ Who is told to stop asks for nothing more, but still sends the marks that are ow
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -132,9 +130,9 @@ class Work:
         self._messages: dict[int, _Message] = {}
         self._failing: set[int] = set()
         self._unconfirmed: set[int] = set()
-        self._due: deque[int] = deque()
-        self._suspects: deque[int] = deque()
-        self._marks: deque[int] = deque()
+        self._due: list[int] = []  # the next one last
+        self._suspects: list[int] = []
+        self._marks: list[int] = []
 
     @property
     def failing(self) -> int:
@@ -171,18 +169,18 @@ class Work:
         """
         asked: list[int] = []
         while self._due and len(asked) < most:
-            if asked and fits is not None and not fits(self._due[0]):
+            if asked and fits is not None and not fits(self._due[-1]):
                 break
-            asked.append(self._due.popleft())
+            asked.append(self._due.pop())
         if not asked and self._suspects and not self._in_state(State.ASKED):
-            asked.append(self._suspects.popleft())
+            asked.append(self._suspects.pop(0))
         for uid in asked:
             self._messages.setdefault(uid, _Message()).state = State.ASKED
         return asked
 
     def due_next(self, most: int) -> list[int]:
         """Those that will be asked for next, without the suspects."""
-        return list(islice(self._due, most))
+        return self._due[: -most - 1 : -1]
 
     def next_to_mark(self) -> list[int]:
         """The messages whose STORE goes out now: together, but one by one after two losses."""
@@ -227,6 +225,7 @@ class Work:
             else:
                 self._messages[uid] = message
                 self._line_up(uid, message, now)
+        self._due.reverse()
         self._failing &= self._messages.keys()
         self._unconfirmed &= self._messages.keys()
 
@@ -305,7 +304,7 @@ class Work:
         """Their common FETCH was refused: they are asked for again, each alone."""
         for uid in sorted(uids, reverse=True):
             self._get(uid, State.ASKED).state = State.DUE
-            self._due.appendleft(uid)
+            self._due.append(uid)
 
     def put_back(self) -> None:
         """What is asked for is not handed over now; the next SEARCH names it again."""
