@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _CHUNK = 65_536  # bytes
+_CHUNK_ON_THE_WAY = 4_096  # who waits holds as many, and perhaps a thousand log in at once
 _QUOTED = 1_000  # bytes of a greeting that is none
 _MAX_LITERAL = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
 # A command may also fail for its arguments; reading a reply fails for the server's words alone.
@@ -251,7 +252,7 @@ class Client(imaplib.IMAP4):
             searched = len(self._received)
             if searched > longest:
                 raise self.abort(f"a line of more than {longest} bytes")
-            self._received += self._receive(_CHUNK)
+            self._received += self._receive(_CHUNK if self._is_handed_over else _CHUNK_ON_THE_WAY)
         line = self._take(end + 1)
         if not self._is_greeted and not line.startswith(b"*"):  # RFC 3501 section 7.1
             raise NotImapError(line[:_QUOTED].decode(errors="replace").rstrip())
@@ -300,6 +301,7 @@ class Client(imaplib.IMAP4):
     def hand_over(self, bearer: Bearer) -> None:
         """The way in is over: now the caller's commands follow, on the bearer's mailbox."""
         self.be_patient()
+        self.capabilities = tuple(map(sys.intern, self.capabilities))  # once for all connections
         self._bearer = bearer
         self._is_handed_over = True
 
@@ -374,7 +376,8 @@ class Client(imaplib.IMAP4):
         self._imaplibs("_mesg")(self._without_token(line), secs)
 
     def _log(self, line: str) -> None:
-        self._imaplibs("_log")(self._without_token(line))
+        if self.debug:  # else imaplib shows the buffer to nobody
+            self._imaplibs("_log")(self._without_token(line))
 
     def _without_echo(self, line: Any) -> Any:
         """What a refusal says, without the token that it may repeat."""

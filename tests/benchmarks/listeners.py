@@ -73,18 +73,21 @@ def resident() -> float:
     return int(pages) * resource.getpagesize() / 2**20
 
 
-def measure(count: int) -> None:
-    """Print what so many inboxes cost, as open mailboxes and as listeners."""
+def _inboxes(count: int) -> tuple[Connection, ssl.SSLContext, list[InboxConfig]]:
+    """A line to the server, and its inboxes, after whatever is loaded at the first login."""
     context = multiprocessing.get_context("spawn")
     line, other_end = context.Pipe()
-    server = context.Process(target=serve, args=(count, other_end), daemon=True)
-    server.start()
+    context.Process(target=serve, args=(count, other_end), daemon=True).start()
     ca_pem, fields = line.recv()
     trust = ssl.create_default_context(cadata=ca_pem.decode())
     inboxes = [InboxConfig(**each) for each in fields]
     with inboxes[0].open(ssl_context=trust):
-        pass  # whatever is loaded at the first time
+        return line, trust, inboxes
 
+
+def open_mailboxes(count: int) -> None:
+    """Print what so many inboxes cost as open mailboxes."""
+    line, trust, inboxes = _inboxes(count)
     before, cpu = resident(), time.process_time()
     source = inboxes[0].token_source(ssl_context=trust)
     with ExitStack() as stack:
@@ -93,9 +96,14 @@ def measure(count: int) -> None:
         grown, cpu = resident() - before, time.process_time() - cpu
         print(
             f"{count} open mailboxes: {grown * 1024 / count:.0f} KiB and"
-            f" {cpu * 1000 / count:.1f} ms of CPU each, {threading.active_count()} threads"
+            f" {cpu * 1000 / count:.1f} ms of CPU each, {threading.active_count()} threads",
+            flush=True,
         )
+    line.send(False)
 
+
+def listeners(count: int) -> None:
+    """Print what they cost as listeners."""
     latencies: list[float] = []
     everything_came = threading.Semaphore(0)
     logins = requests = 0
@@ -104,9 +112,11 @@ def measure(count: int) -> None:
         latencies.append(time.time() - float(message["Subject"]))
         everything_came.release()
 
+    line, trust, inboxes = _inboxes(count)
     before = resident()
-    listeners = [InboxListener(inbox, handle, token=source, ssl_context=trust) for inbox in inboxes]
-    threads = [threading.Thread(target=listener.run) for listener in listeners]
+    source = inboxes[0].token_source(ssl_context=trust)
+    running = [InboxListener(inbox, handle, token=source, ssl_context=trust) for inbox in inboxes]
+    threads = [threading.Thread(target=listener.run) for listener in running]
     for thread in threads:
         thread.start()
     for _ in range(2):  # the first messages wait for the logins
@@ -115,32 +125,39 @@ def measure(count: int) -> None:
         logins, requests = line.recv()
         for _ in range(count):
             assert everything_came.acquire(timeout=LIMIT)
-    running, grown = threading.active_count() - 1, resident() - before
+    active, grown = threading.active_count() - 1, resident() - before
     cpu = time.process_time()
     time.sleep(QUIET)
     cpu = time.process_time() - cpu
     began = time.monotonic()
-    for listener in listeners:
+    for listener in running:
         listener.stop()
     for thread in threads:
         thread.join()
     stopped = time.monotonic() - began
     latencies.sort()
     print(
-        f"{count} listeners: {grown * 1024 / count:.0f} KiB each, {running} threads,"
+        f"{count} listeners: {grown * 1024 / count:.0f} KiB each, {active} threads,"
         f" {100 * cpu / QUIET:.1f} % of a core while nothing happens;"
         f" all at once one message each: median {1000 * latencies[count // 2]:.0f} ms,"
         f" last {1000 * latencies[-1]:.0f} ms; {logins} logins, {requests} token requests;"
-        f" stopped in {stopped:.2f} s"
+        f" stopped in {stopped:.2f} s",
+        flush=True,
     )
     line.send(False)
-    server.join(LIMIT)
 
 
 def many(counts: list[int]) -> bool:
     """Print what so many cost; nothing is promised."""
+    context = multiprocessing.get_context("spawn")
     for count in counts:
-        measure(count)
+        for measure in (open_mailboxes, listeners):
+            # In a process of its own, since what one frees and keeps would be used by the next.
+            process = context.Process(target=measure, args=(count,))
+            process.start()
+            process.join()
+            if process.exitcode:
+                return False
     return True
 
 
