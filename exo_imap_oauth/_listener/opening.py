@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._threads import in_thread
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from exo_imap_oauth._credentials.foreign import SupportsGetToken
     from exo_imap_oauth._imap.client import Client
@@ -33,11 +33,22 @@ _SHORTEST_SESSION = 60.0  # s, with a token of a source that is not ours
 
 
 class Opened(NamedTuple):
-    """A folder that is open."""
+    """A folder that is open, to be left with ``with``."""
 
     imap: Client
     renewal: Renewal
-    stack: contextlib.ExitStack  # closes it
+    mailbox: AbstractContextManager[imaplib.IMAP4]  # which was entered in another thread
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self.mailbox.__exit__(kind, error, traceback)
 
 
 class Opening:
@@ -79,10 +90,9 @@ class Opening:
         return None
 
     def _open(self) -> Opened:
-        with contextlib.ExitStack() as stack:
-            token = self._current_token()
-            imap = cast("Client", stack.enter_context(self._mailbox()))
-            return Opened(imap, Renewal(self._token, token, self._current_token), stack.pop_all())
+        renewal = Renewal(self._token, self._current_token(), self._current_token)
+        mailbox = self._mailbox()
+        return Opened(cast("Client", mailbox.__enter__()), renewal, mailbox)
 
     def _current_token(self) -> AccessToken:
         """What the source gives now; asking for it is what has the next one fetched."""
@@ -137,7 +147,8 @@ class Renewal:
 def _close(opening: Future[Opened]) -> None:
     """Close a folder that was opened too late."""
     if not opening.exception():
-        opening.result().stack.close()
+        with opening.result():
+            pass
 
 
 def _ends_on(token: AccessToken) -> float:
