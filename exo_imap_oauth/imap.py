@@ -22,7 +22,6 @@ from exo_imap_oauth._credentials.foreign import SupportsGetToken
 from exo_imap_oauth._errors_imap import ImapError
 from exo_imap_oauth._imap.authenticate import log_in
 from exo_imap_oauth._imap.bearer import Bearer, Token
-from exo_imap_oauth._imap.client import way_in
 from exo_imap_oauth._imap.connection import (
     Server,
     connect,
@@ -32,6 +31,7 @@ from exo_imap_oauth._imap.connection import (
     require_tls,
 )
 from exo_imap_oauth._imap.folders import folder_argument
+from exo_imap_oauth._imap.limits import way_in
 from exo_imap_oauth._imap.mailbox import ask_status, select
 from exo_imap_oauth._imap.replies import (
     ServerReply,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from typing_extensions import override
 
-from exo_imap_oauth._imap.limits import bounded_replies
+from exo_imap_oauth._imap.limits import bounded_replies, way_in
 from exo_imap_oauth._imap.replies import broken_body_error
 from exo_imap_oauth._reach import addresses_in_time, first_to_answer
 from exo_imap_oauth._text import hide
@@ -45,15 +45,6 @@ class NotImapError(imaplib.IMAP4.error):
     """The server's greeting, which is not one of IMAP: it is that of another service."""
 
 
-def way_in(timeout: float) -> float:
-    """Seconds from looking up the server's name to the open folder, all waits together.
-
-    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
-    about eight waits.
-    """
-    return 2 * timeout
-
-
 class Client(imaplib.IMAP4):
     """An imaplib client whose every wait, and on the way in their sum, has an end.
 
@@ -64,7 +55,7 @@ class Client(imaplib.IMAP4):
     Args:
         host: The server.
         port: Its port.
-        timeout: Seconds for each wait; :func:`way_in` tells how long all of them take together.
+        timeout: Seconds for each wait; way_in() tells how long all of them take together.
         bearer: Whose token neither the debug output nor its buffer may show.
         **tls: What the class over TLS needs.
     """

@@ -1,4 +1,4 @@
-"""How much is read from a server for a command of ours."""
+"""How much is read from a server for a command of ours, and how long the way in may take."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 # No server needs this much for its greeting or for the reply to a command of ours.
 _MAX_LINES = 1_000
 _MAX_BYTES = 65_536  # of a line or a literal
+
+
+def way_in(timeout: float) -> float:
+    """Seconds from looking up the server's name to the open folder, all waits together.
+
+    Twice the time of a single wait: Exchange takes up to 6 s for a refusal, and a login has
+    about eight waits.
+    """
+    return 2 * timeout
 
 
 @contextlib.contextmanager
