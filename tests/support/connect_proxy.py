@@ -49,7 +49,6 @@ class ConnectProxy:
         """Listen."""
         self._thread = LoopThread("proxy")
         loop = self._thread.loop
-        self._writers: list[asyncio.StreamWriter] = []
         self._servers = [loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0))]
         self.port = self._servers[0].sockets[0].getsockname()[1]
         if self.inspector is not None:
@@ -64,10 +63,9 @@ class ConnectProxy:
 
     def __exit__(self, *_: object) -> None:
         """Close what is open and join the thread."""
-        self._thread.stop(self._servers, self._writers)
+        self._thread.stop(self._servers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.targets.append(head.split()[1])
@@ -88,7 +86,6 @@ class ConnectProxy:
         return "" if known else "407 Proxy Authentication Required"
 
     async def _inspect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, ssl.SSLError):
             upstream = await asyncio.open_connection(*self.upstream, ssl=self.trusted)
             await self._tunnel(reader, writer, *upstream, opened=True)
@@ -102,7 +99,6 @@ class ConnectProxy:
         *,
         opened: bool = False,
     ) -> None:
-        self._writers.append(upstream_writer)
         with contextlib.closing(upstream_writer):
             there = asyncio.create_task(self._pump(reader, upstream_writer, opened=opened))
             back = asyncio.create_task(self._pump(upstream_reader, writer, opened=False))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
 from support import HOST
+from support.loop_thread import end_connections
 
 _LIMIT = 60.0  # s, for the proxy's thread to come up or to end
 
@@ -144,8 +145,7 @@ class CountingProxy:
         self._ready.set()
         await self._closing.wait()
         server.close()
-        for task in tasks:
-            task.cancel()
+        await end_connections()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         self._failures += [
             result
