@@ -225,6 +225,26 @@ def test_a_batch_that_is_refused_is_taken_one_by_one(server: MailServer, word: s
     assert server.logins == 1
 
 
+def test_after_a_refused_batch_its_messages_alone_are_taken_one_by_one(server: MailServer) -> None:
+    refused: list[int] = []
+
+    def refuses_eight(reply: Any) -> None:
+        uids = reply.line.split()[2].split(",")
+        if "BODY" in reply.line and len(uids) == 8 and not refused:
+            refused.extend(map(int, uids))
+            reply.no("not today")
+        else:
+            reply.usual()
+
+    server.at("UID FETCH", refuses_eight)
+    with listening_to(server) as listening:
+        server.wait_for(lambda: not server.unseen)
+        assert sorted(listening.handled) == list(range(1, 201))
+    sizes = asked_for(server)
+    assert sizes.count(1) == 1 + len(refused)  # the first of all, and these
+    assert sizes[-1] > 1
+
+
 @pytest.mark.parametrize("word", ["NO", "BAD"])
 def test_a_store_of_several_that_is_refused_is_sent_one_by_one(
     server: MailServer, word: str

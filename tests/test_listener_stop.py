@@ -128,6 +128,15 @@ def test_a_silent_server_is_waited_for_a_second_at_most(server: MailServer, comm
     assert stopped.listening.told == []
 
 
+def test_a_look_at_an_inbox_is_not_held_up_by_a_silent_goodbye(server: MailServer) -> None:
+    silent = server.at("LOGOUT", answers.stalls)
+    listener = listener_of(server, Listening())
+    began = time.monotonic()
+    listener.run_once()
+    assert silent.hits == 1
+    assert time.monotonic() - began <= session._LOGOUT_GRACE + BUSY
+
+
 def test_a_server_that_answers_within_the_second_is_logged_out_of(server: MailServer) -> None:
     def late(reply: Any) -> None:
         reply.pause(session._GRACE / 3)
