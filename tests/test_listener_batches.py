@@ -369,6 +369,18 @@ def test_owed_marks_are_sent_at_the_end_even_if_the_connection_is_gone(server: M
     assert last.startswith(r"UID STORE 1 +FLAGS (\Seen)")
 
 
+def test_marks_that_are_owed_are_sent_before_anything_is_asked_for(server: MailServer) -> None:
+    lost = server.at("UID STORE", answers.closes, times=1)
+    with listening_to(server, unconfirmed=1) as listening:
+        server.wait_for(lambda: not server.unseen)
+        assert listening.handled == list(range(1, 201))
+    assert lost.hits == 1
+    second = "\n".join(server.log).split("SELECT INBOX\n")[2].splitlines()
+    assert re.match("UID SEARCH", second[0])
+    assert second[1] == r"UID STORE 1 +FLAGS (\Seen)"
+    assert re.match("UID FETCH 2 ", second[2])
+
+
 def test_what_is_told_of_a_message_before_it_comes_takes_nothing_from_it() -> None:
     with MailServer(*contents(7)) as server:
         server.at("UID STORE", lambda reply: reply.usual(before=reply.flags_line(4)), uid=1)
