@@ -225,6 +225,32 @@ def test_a_batch_that_is_refused_is_taken_one_by_one(server: MailServer, word: s
     assert server.logins == 1
 
 
+def test_after_all_were_taken_one_by_one_there_are_batches_again(server: MailServer) -> None:
+    lost: list[str] = []
+
+    def closes_at_the_sizes_of_many(reply: Reply) -> None:
+        if "BODY" in reply.line or "," not in reply.line or lost:
+            reply.usual()
+        else:
+            lost.append(reply.line)
+            answers.closes(reply)
+
+    def handle(mail: Mail) -> None:
+        if mail.uid == 201:  # others come meanwhile
+            for content in contents(20):
+                server.deliver(content)
+
+    server.at("UID FETCH", closes_at_the_sizes_of_many)
+    with listening_to(server, handle) as listening:
+        server.wait_for(lambda: not server.unseen and server.idlers == 1)
+        alone = asked_for(server)
+        server.deliver(contents(1)[0])
+        server.wait_for(lambda: len(listening.handled) == 221 and not server.unseen)
+    assert lost
+    assert set(alone) == {1}
+    assert max(asked_for(server)[len(alone) :]) > 1
+
+
 def test_after_a_refused_batch_its_messages_alone_are_taken_one_by_one(server: MailServer) -> None:
     refused: list[int] = []
 
