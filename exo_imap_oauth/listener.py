@@ -257,7 +257,7 @@ class InboxListener:
         if opened is None:
             return True
         self._retries.bearer = opened.imap.bearer
-        with opened:
+        with opened.stack:
             session = self._session(opened)
             try:
                 self._note("listening")
@@ -281,7 +281,7 @@ class InboxListener:
         with contextlib.suppress(Exception):  # what went wrong before says more
             if (opened := self._opening.open(within=_LAST_GRACE)) is None:
                 return
-            with opened, opened.imap.within(ends_at - time.monotonic()):
+            with opened.stack, opened.imap.within(ends_at - time.monotonic()):
                 session = self._session(opened)
                 session.send_last_marks()
                 session.log_out()

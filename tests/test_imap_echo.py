@@ -163,6 +163,22 @@ def test_no_error_record_or_debug_output_shows_what_a_server_echoes(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_imaplibs_buffer_of_the_last_lines_shows_no_echo(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imaplib, "Debug", 1)  # from here on it is kept, and below 4 not printed
+    with ScriptedImap(script("body, BAD", FORMS[form]), tls=True) as server:
+        with contextlib.redirect_stderr(io.StringIO()), pytest.raises(imaplib.IMAP4.error):
+            with opened(server) as imap:
+                try:
+                    imap.noop()
+                finally:
+                    buffered = repr(imap._cmd_log)
+    assert "NOOP" in buffered
+    assert_hidden(buffered)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_probe_of_an_open_connection_shows_no_echo(form: str) -> None:
     status = Step(
         "{tag} STATUS .+", f"{{tag}} BAD User is authenticated but not connected. {FORMS[form]}"

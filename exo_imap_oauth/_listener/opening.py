@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from exo_imap_oauth._credentials.foreign import issued_by
 from exo_imap_oauth._threads import in_thread
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from exo_imap_oauth._credentials.foreign import SupportsGetToken
     from exo_imap_oauth._imap.client import Client
@@ -33,22 +33,11 @@ _SHORTEST_SESSION = 60.0  # s, with a token of a source that is not ours
 
 
 class Opened(NamedTuple):
-    """A folder that is open, to be left with ``with``."""
+    """A folder that is open."""
 
     imap: Client
     renewal: Renewal
-    mailbox: AbstractContextManager[imaplib.IMAP4]  # which was entered in another thread
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return self.mailbox.__exit__(kind, error, traceback)
+    stack: contextlib.ExitStack  # closes it
 
 
 class Opening:
@@ -90,9 +79,10 @@ class Opening:
         return None
 
     def _open(self) -> Opened:
-        renewal = Renewal(self._token, self._current_token(), self._current_token)
-        mailbox = self._mailbox()
-        return Opened(cast("Client", mailbox.__enter__()), renewal, mailbox)
+        with contextlib.ExitStack() as stack:
+            token = self._current_token()
+            imap = cast("Client", stack.enter_context(self._mailbox()))
+            return Opened(imap, Renewal(self._token, token, self._current_token), stack.pop_all())
 
     def _current_token(self) -> AccessToken:
         """What the source gives now; asking for it is what has the next one fetched."""
@@ -147,8 +137,7 @@ class Renewal:
 def _close(opening: Future[Opened]) -> None:
     """Close a folder that was opened too late."""
     if not opening.exception():
-        with opening.result():
-            pass
+        opening.result().stack.close()
 
 
 def _ends_on(token: AccessToken) -> float:
