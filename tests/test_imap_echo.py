@@ -167,6 +167,7 @@ def test_imaplibs_buffer_of_the_last_lines_shows_no_echo(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imaplib, "Debug", 1)  # from here on it is kept, and below 4 not printed
+    buffered = ""
     with ScriptedImap(script("body, BAD", FORMS[form]), tls=True) as server:
         with contextlib.redirect_stderr(io.StringIO()), pytest.raises(imaplib.IMAP4.error):
             with opened(server) as imap:
