@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import trustme
-from support import HOST, authority, client_context
+from support import HOST, authority, client_context, server_context
 from support.echoing_imap import EchoingImap
 from support.fault_matrix import (
     COMMAND,
@@ -41,6 +40,7 @@ from exo_imap_oauth.errors import ExoImapOAuthError
 from exo_imap_oauth.token_cache import MemoryTokenCache
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator
     from types import FrameType
 
@@ -98,9 +98,7 @@ def flood(text: bytes, *, once: bytes = b"") -> Callable[[socket.socket], None]:
 def with_certificate(*names: str, expired: bool = False, stranger: bool = False) -> ssl.SSLContext:
     ca = trustme.CA() if stranger else authority()
     ended = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(*names, not_after=ended).configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # trustme's type
-    return context
+    return server_context(ca.issue_cert(*names, not_after=ended))
 
 
 CERTIFICATES: dict[str, Callable[[], ssl.SSLContext]] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from support import HOST, client_context
+from support import HOST, client_context, server_context
 from support.token_endpoint import TokenEndpoint, token
 
 from exo_imap_oauth.errors import InsecureConnectionError, TokenEndpointUnavailable
@@ -149,11 +149,10 @@ def test_a_certificate_that_is_not_trusted_fails_at_once() -> None:
 
 
 def test_a_certificate_of_another_host_fails() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca = trustme.CA()
-    ca.issue_cert("elsewhere.example").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # names pyOpenSSL's context too
+    context = server_context(ca.issue_cert("elsewhere.example"))
     trusting = client_context()
-    ca.configure_trust(trusting)  # pyright: ignore[reportUnknownMemberType] # the same
+    ca.configure_trust(trusting)  # pyright: ignore[reportUnknownMemberType] # names pyOpenSSL's context too
     with TokenEndpoint(token(), context=context) as endpoint:
         with pytest.raises(TokenEndpointUnavailable) as raised:
             endpoint.source(ssl_context=trusting).get_token()

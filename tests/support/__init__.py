@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import ssl
+from typing import Any
 
 import trustme
+from typing_extensions import override
 
 HOST = "127.0.0.1"
 
@@ -22,11 +24,23 @@ def server_certificate() -> trustme.LeafCert:
     return authority().issue_cert(HOST, "localhost")
 
 
-def server_context() -> ssl.SSLContext:
-    """A new server side TLS context with :func:`server_certificate`."""
+class _ServerSocket(ssl.SSLSocket):
+    @override
+    def getpeername(self) -> Any:
+        """Close it if nobody is there: wrap_socket() asks, fails then, and does not close it."""
+        try:
+            return super().getpeername()
+        except OSError:
+            self.close()
+            raise ConnectionResetError("the client has left") from None
+
+
+def server_context(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    """A new server side TLS context, by default with :func:`server_certificate`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _ServerSocket
     # trustme also names pyOpenSSL's context, which is not installed.
-    server_certificate().configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # see above
+    (certificate or server_certificate()).configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # see above
     return context
 
 

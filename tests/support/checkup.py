@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ import jwt
 from exo_imap_oauth.checkup import Check, SetupReport, check_setup
 from exo_imap_oauth.config import InboxConfig
 from exo_imap_oauth.testing import LoopbackExchange
-from support import authority, client_context
+from support import authority, client_context, server_context
 from support.token_endpoint import TokenEndpoint
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     import pytest
@@ -119,9 +119,7 @@ def set_up(exchange: LoopbackExchange, stack: contextlib.ExitStack, mistakes: se
         exchange.add_mailbox_permission(mailbox, object_id, "FullAccess")
     if not did("clock"):
         exchange.advance_clock(300)
-    other_host = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # trustme also names pyOpenSSL's context, which is not installed.
-    authority().issue_cert("mail.fabrikam.example").configure_cert(other_host)  # pyright: ignore[reportUnknownMemberType] # its types
+    other_host = server_context(authority().issue_cert("mail.fabrikam.example"))
     stranger = stack.enter_context(TokenEndpoint(b"", context=other_host))
     closed = closed_port(stack)
     changes: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from support import HOST
+from support import HOST, server_context
 from support.loop_thread import LoopThread
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ class ConnectProxy:
         self._servers = [loop.run_until_complete(asyncio.start_server(self._serve, HOST, 0))]
         self.port = self._servers[0].sockets[0].getsockname()[1]
         if self.inspector is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            certificate = self.inspector.issue_cert(self.inspected_host)
-            certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # names pyOpenSSL too
+            context = server_context(self.inspector.issue_cert(self.inspected_host))
             inside = asyncio.start_server(self._inspect, HOST, 0, ssl=context)
             self._servers.append(loop.run_until_complete(inside))
             self.inspecting_port = self._servers[1].sockets[0].getsockname()[1]
