@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.concurrency import until
 from support.config import HOW_TO
 from support.dovecot import find_dovecot
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from support.oidc_provider import OidcProvider
 
     from exo_imap_oauth.testing import ReadyExchange
+
+
+# As Hypothesis has it in CI by itself: a busy machine fails no test, and every run tries the same.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
