@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import mail_answers as answers
 from support.listening import LIMIT, USER, listening_to
-from support.mail_server import MailServer
+from support.mail_server import IDLING, MailServer
 
 from exo_imap_oauth import open_mailbox
 from exo_imap_oauth._listener import waker
@@ -123,6 +123,17 @@ def test_a_bye_within_idle_is_typed(server: MailServer, text: str) -> None:
     assert error.advice is not None
     assert error.advice.id == "connection-closed"
     assert error.last_reply == text
+
+
+def test_a_server_that_says_bye_and_stays_is_left(server: MailServer) -> None:
+    def lingers(reply: Any) -> None:
+        reply.send(IDLING + b"* BYE Going down\r\n")
+        reply.stall()
+
+    server.at("IDLE", lingers, times=1)
+    with listening_to(server, timeout=2 * LIMIT) as listening:
+        listening.wait_for_told()
+        server.wait_for(lambda: server.idlers == 1)
 
 
 def test_a_connection_that_ends_within_idle_is_opened_again(server: MailServer) -> None:

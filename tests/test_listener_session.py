@@ -356,6 +356,18 @@ def test_a_folder_whose_marks_do_not_last_is_refused(server: MailServer) -> None
     assert error.advice.id == "folder-readonly"
 
 
+def test_a_folder_that_becomes_readonly_is_told_with_its_advice(server: MailServer) -> None:
+    now = b"* OK [READ-ONLY] from now on\r\n"
+    server.at("UID FETCH", lambda reply: reply.usual(before=now), times=1)
+    with listening_to(server) as listening:
+        (error, _), *_ = listening.wait_for_told()
+        server.wait_for(lambda: not server.unseen)  # in the next session
+    assert type(error) is ImapError
+    assert error.advice is not None
+    assert error.advice.id == "folder-readonly"
+    assert listening.handled == [1, 2, 3]
+
+
 @pytest.mark.parametrize("told", [None, r"(\seen \*)", r"\Answered \Seen"])
 def test_other_permanent_flags_are_no_obstacle(server: MailServer, told: str | None) -> None:
     server.permanent_flags = told

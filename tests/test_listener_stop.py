@@ -179,6 +179,7 @@ def test_a_slow_credential_is_not_waited_for(server: MailServer) -> None:
     assert asked.wait(LIMIT)
     assert stopped.stop() <= SECOND + BUSY
     go_on.set()
+    server.wait_for(lambda: "LOGOUT" in server.log)  # from the mailbox that opened too late
 
 
 def test_nor_is_one_that_is_asked_for_the_next_token(
