@@ -167,6 +167,19 @@ def test_idle_is_ended_before_the_server_ends_it(
     assert max(waits) <= LONGEST
 
 
+def test_a_session_goes_on_after_what_was_wrong_before_is_over(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exo_imap_oauth._listener.session._SETTLED", 0.0)
+    with listening_to(server) as listening:
+        for number in range(1, 4):
+            server.wait_for(lambda: server.idlers == 1)
+            server.deliver(NEW)
+            listening.wait_for_handled(number)
+    assert listening.told == []
+    assert server.logins == 1
+
+
 def test_what_imaplib_keeps_of_a_long_session_does_not_grow(server: MailServer) -> None:
     clients: list[imaplib.IMAP4] = []
     real = imaplib.IMAP4.select

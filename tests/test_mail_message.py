@@ -186,7 +186,10 @@ def test_a_text_in_an_unknown_charset_is_read() -> None:
 
 
 def test_a_multipart_without_a_boundary_goes_out_as_it_came() -> None:
-    content = b"Content-Type: multipart/mixed; boundary=B\r\n\r\nGr\xc3\xbc\xc3\x9fe\xff\r\n"
+    content = (
+        b"Content-Type: multipart/mixed; boundary=B\r\n\r\n"
+        b"Gr\xc3\xbc\xc3\x9fe\xff\r\nFrom here on it is text\r\n"
+    )
     message = mail(content)
     assert on_the_wire(message) == content
     assert "Gr" in message.as_string()
