@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import selectors
-import socket
 import ssl
 import time
+import traceback
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exo_imap_oauth._process_lock import using_openssl
+
+if TYPE_CHECKING:
+    import socket
 
 _VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _LONGEST_WAIT = 86_400.0  # s; poll refuses more than 24 days
@@ -133,26 +136,35 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
     """The connection under TLS, which owns it from then on.
 
     Args:
-        connection: It is still the caller's if it was reset before.
+        connection: To be closed by the caller if this fails: it may not have been taken over.
         context: What the other side must prove itself to.
         **options: Those of :meth:`ssl.SSLContext.wrap_socket`.
 
     Raises:
         OSError: It was reset, or the handshake failed.
     """
-    # wrap_socket() takes over one that was reset and, when it then fails, never closes it.
-    if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(error, os.strerror(error))
-    if type(context).wrap_socket is not ssl.SSLContext.wrap_socket:
-        return context.wrap_socket(connection, **options)  # truststore's looks at the peer too
-    with using_openssl():
-        wrapped = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
+    try:
+        if type(context).wrap_socket is not ssl.SSLContext.wrap_socket:
+            return context.wrap_socket(connection, **options)  # truststore's looks at the peer too
+        with using_openssl():
+            wrapped = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
+    except Exception as error:
+        _close_abandoned(error)
+        raise
     try:
         _shake_hands(wrapped)
     except BaseException:
         wrapped.close()
         raise
     return wrapped
+
+
+def _close_abandoned(error: Exception) -> None:
+    """Close what wrap_socket() made: it does not itself if the connection was reset before TLS."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
 
 
 def _shake_hands(connection: ssl.SSLSocket) -> None:

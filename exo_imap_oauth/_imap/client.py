@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from exo_imap_oauth.errors import ImapError
 
 _T = TypeVar("_T")
-_CHUNK = 65_536  # bytes
+_CHUNK = 16_384  # bytes: a TLS record has no more (RFC 8446 section 5.1)
 _CHUNK_ON_THE_WAY = 4_096  # who waits holds as many, and perhaps a thousand log in at once
 _QUOTED = 1_000  # bytes of a greeting that is none
 _MAX_LITERAL = 1 << 32  # bytes; a number of IMAP has 32 bits (RFC 3501 section 9)
