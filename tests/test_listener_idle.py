@@ -181,6 +181,7 @@ def test_a_session_goes_on_after_what_was_wrong_before_is_over(
 
 
 def test_what_imaplib_keeps_of_a_long_session_does_not_grow(server: MailServer) -> None:
+    server.at("UID SEARCH", lambda reply: reply.usual(before=b"* 1 EXPUNGE\r\n"))
     clients: list[imaplib.IMAP4] = []
     real = imaplib.IMAP4.select
 

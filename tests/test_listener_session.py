@@ -193,6 +193,23 @@ def test_a_message_at_which_the_connection_ends_stops_no_other(
     assert (sorted(listening.handled), server.unseen) == ([2, 3], {1})
 
 
+def test_what_came_before_the_connection_ended_is_not_suspected(server: MailServer) -> None:
+    def ends_after_the_others(reply: Any) -> None:
+        if "BODY" not in reply.command.args:  # the sizes
+            reply.usual()
+            return
+        reply.send(reply.done_for_others())
+        reply.close()
+
+    server.at("UID FETCH", ends_after_the_others, uid=3)
+    with listening_to(server) as listening:
+        until(lambda: any(isinstance(error, MessageNotHandled) for error in listening.errors))
+    lost, told = listening.errors[:2]
+    assert isinstance(lost, ConnectionFailed)
+    assert isinstance(told, MessageNotHandled)  # 2 needed no try of its own
+    assert told.uid == 3
+
+
 def test_a_message_at_which_the_server_stalls_stops_no_other(server: MailServer) -> None:
     server.at("UID FETCH", answers.stalls, uid=1)
     with listening_to(server, timeout=0.3) as listening:
