@@ -125,6 +125,20 @@ def test_a_bye_within_idle_is_typed(server: MailServer, text: str) -> None:
     assert error.last_reply == text
 
 
+def test_where_the_end_of_idle_is_refused_the_inbox_is_polled(server: MailServer) -> None:
+    def refuses_at_the_end(reply: Any) -> None:
+        reply.send(IDLING + b"* 1 EXISTS\r\n")
+        assert reply.line_of_client() == "DONE"
+        reply.send(f"{reply.tag} BAD Command Error. 10\r\n".encode())
+
+    idle = server.at("IDLE", refuses_at_the_end)
+    with listening_to(server, poll_interval=0.01) as listening:
+        server.wait_for(lambda: server.log.count("UID SEARCH UNSEEN") >= 4)
+        server.deliver(NEW)
+        listening.wait_for_handled(1)
+    assert (idle.hits, server.logins) == (1, 1)
+
+
 def test_a_server_that_says_bye_and_stays_is_left(server: MailServer) -> None:
     def lingers(reply: Any) -> None:
         reply.send(IDLING + b"* BYE Going down\r\n")
