@@ -121,6 +121,25 @@ def test_a_slow_handle_makes_batches_small(
     assert asked_for(server)[5:15] == [1] * 10
 
 
+def test_batches_are_halved_as_long_as_they_take_too_long(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_QUICK", LIMIT)
+
+    def handle(mail: Mail) -> None:
+        if mail.uid == 6:
+            batches._QUICK = 0.0
+
+    with listening_to(server, handle) as listening:
+        listening.wait_for_handled(60)
+        server.wait_for(lambda: not server.unseen)
+    asked = asked_for(server)
+    largest = max(asked)
+    assert largest >= 8
+    smaller = asked[len(asked) - asked[::-1].index(largest) :][:4]
+    assert smaller == [largest // 2, largest // 4, largest // 8, max(1, largest // 16)]
+
+
 def test_marks_of_slow_messages_do_not_wait_for_many(
     server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

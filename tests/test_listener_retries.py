@@ -199,6 +199,16 @@ def test_it_is_said_if_a_server_gets_less_time_than_it_asks_for(
     assert "The server asks for 1,000,000.0 s" in line
 
 
+def test_nothing_is_said_if_a_server_gets_the_time_that_it_asks_for(
+    server: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.at("UID SEARCH", answers.throttled(50), times=1)
+    with listening_to(server, max_backoff=0.05):
+        server.wait_for(lambda: not server.unseen)
+    (line,) = warnings_in(caplog)
+    assert "The server asks for" not in line
+
+
 def test_a_message_that_fails_in_another_way_is_logged_anew(
     server: MailServer, caplog: pytest.LogCaptureFixture
 ) -> None:
