@@ -148,7 +148,7 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
             return context.wrap_socket(connection, **options)  # truststore's looks at the peer too
         with using_openssl():
             wrapped = context.wrap_socket(connection, do_handshake_on_connect=False, **options)
-    except Exception as error:
+    except BaseException as error:
         _close_abandoned(error)
         raise
     try:
@@ -159,8 +159,8 @@ def secured(connection: socket.socket, context: ssl.SSLContext, **options: Any) 
     return wrapped
 
 
-def _close_abandoned(error: Exception) -> None:
-    """Close what wrap_socket() made: it does not itself if the connection was reset before TLS."""
+def _close_abandoned(error: BaseException) -> None:
+    """Close what wrap_socket() made, which it does not after a reset before TLS, or Ctrl-C."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         made = frame.f_locals.get("self")
         if isinstance(made, ssl.SSLSocket):

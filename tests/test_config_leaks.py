@@ -200,9 +200,6 @@ def test_no_message_about_a_damaged_configuration_shows_a_secret(tmp_path: Path)
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(damaged())

@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.config import CLIENT, SECRET, TENANT, URI
 from support.examples import EXAMPLES
@@ -95,13 +95,7 @@ def test_a_folder_with_a_no_break_blank_in_its_name_opens(tmp_path: Path) -> Non
 def test_whatever_is_accepted_can_be_opened(tmp_path: Path) -> None:
     accepted = refused = 0
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(max_examples=EXAMPLES)
     @given(configurations())
     def opens(values: dict[str, str]) -> None:
         nonlocal accepted, refused

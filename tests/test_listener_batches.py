@@ -273,7 +273,7 @@ def test_after_all_were_taken_one_by_one_there_are_batches_again(server: MailSer
 def test_after_a_refused_batch_its_messages_alone_are_taken_one_by_one(server: MailServer) -> None:
     refused: list[int] = []
 
-    def refuses_eight(reply: Any) -> None:
+    def refuses_eight(reply: Reply) -> None:
         uids = reply.line.split()[2].split(",")
         if "BODY" in reply.line and len(uids) == 8 and not refused:
             refused.extend(map(int, uids))

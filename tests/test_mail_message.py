@@ -224,7 +224,6 @@ def test_a_header_known_to_crash_parsers_does_not_raise(value: bytes) -> None:
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @example(b"Content-Type: multipart/alternative\r\nSubject:\x83\rB\xc0\r\n\r\n\xff")

@@ -215,7 +215,7 @@ hostile_values = st.fixed_dictionaries(
 ACCEPTED = ["$(Get-Date)", "`$x", "a'b", "'; Get-Date; '", '"$env:PATH"', "# no comment", "@'", "%"]
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(hostile_values)
 @example({"display_name": "' -WhatIf; Remove-Mailbox 'x"})
 @example({"mailboxes": ["'$`{x}'@contoso.example", "''@contoso.example"]})
@@ -261,7 +261,7 @@ def test_each_double_quote_of_powershell_means_nothing_in_single_quotes(characte
     )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.text(HOSTILE) | st.text())
 def test_any_value_is_refused_or_quoted_as_exactly_one_literal(value: str) -> None:
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import javaproperties
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import EXAMPLES
 
@@ -153,13 +153,7 @@ files = st.lists(
 def test_any_file_is_read_as_javaproperties_reads_it() -> None:
     seen = discarded = malformed = 0
 
-    @settings(
-        max_examples=EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+    @settings(max_examples=EXAMPLES)
     @given(files)
     def agree(text: str) -> None:
         nonlocal seen, discarded, malformed

@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import trustme
@@ -214,6 +214,16 @@ def no_socket_left() -> Iterator[None]:
 @pytest.mark.usefixtures("no_socket_left")
 def test_a_token_endpoint_that_resets_before_tls_leaves_no_socket_open() -> None:
     with reset_connection() as connection, pytest.raises(ConnectionResetError):
+        _BorrowedContext(client_context()).wrap_socket(connection, server_hostname=HOST)
+
+
+@pytest.mark.usefixtures("no_socket_left")
+def test_ctrl_c_as_tls_begins_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssl.SSLSocket, "setblocking", interrupted)  # wrap_socket() calls it
+    with reset_connection() as connection, pytest.raises(KeyboardInterrupt):
         _BorrowedContext(client_context()).wrap_socket(connection, server_hostname=HOST)
 
 
